@@ -1,0 +1,2 @@
+//! The heron command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The schedule: what compiler and runtime share.

@@ -1,0 +1,1 @@
+//! The graphs of heron and the passes over them.

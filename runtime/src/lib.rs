@@ -1,0 +1,1 @@
+//! Executes schedules under RNS-CKKS.
