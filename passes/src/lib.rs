@@ -1,1 +1,6 @@
 //! The graphs of heron and the passes over them.
+//!
+//! A model goes down a ladder of graphs: tensor, poly, packed, levelled; each prints, verifies and evaluates in plain
+//! `f64`, so that a pass can be checked by running the graph before and after it. This crate has no file access.
+
+pub mod ir;

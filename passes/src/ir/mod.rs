@@ -1,0 +1,6 @@
+//! The graphs: one module per rung of the ladder, and what they share.
+
+pub mod graph;
+pub mod poly;
+pub mod shape;
+pub mod tensor;

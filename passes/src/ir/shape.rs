@@ -1,0 +1,173 @@
+//! Shapes, intervals, matrices and layer tags: the facts that every graph carries.
+
+use std::fmt;
+
+/// What one input of the batch holds at a value; the batch axis is never part of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// `rows` tokens of `cols` features.
+    Matrix {
+        /// Number of tokens.
+        rows: usize,
+        /// Number of features.
+        cols: usize,
+    },
+    /// One `rows` × `keys` matrix per head: attention scores and what is computed from them elementwise.
+    Scores {
+        /// Number of heads.
+        heads: usize,
+        /// Number of query tokens.
+        rows: usize,
+        /// Number of key tokens.
+        keys: usize,
+    },
+    /// One value per head and token: denominators of attention.
+    PerHead {
+        /// Number of heads.
+        heads: usize,
+        /// Number of tokens.
+        rows: usize,
+    },
+    /// One value per token: variances.
+    PerRow {
+        /// Number of tokens.
+        rows: usize,
+    },
+}
+
+impl Shape {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match *self {
+            Shape::Matrix { rows, cols } => rows * cols,
+            Shape::Scores { heads, rows, keys } => heads * rows * keys,
+            Shape::PerHead { heads, rows } => heads * rows,
+            Shape::PerRow { rows } => rows,
+        }
+    }
+
+    /// Whether the shape holds no value at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Shape::Matrix { rows, cols } => write!(f, "[{rows},{cols}]"),
+            Shape::Scores { heads, rows, keys } => write!(f, "[{heads}h,{rows},{keys}]"),
+            Shape::PerHead { heads, rows } => write!(f, "[{heads}h,{rows}]"),
+            Shape::PerRow { rows } => write!(f, "[{rows}]"),
+        }
+    }
+}
+
+/// A closed interval of reals.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Lower end.
+    pub lo: f64,
+    /// Upper end, at least `lo`.
+    pub hi: f64,
+}
+
+impl Interval {
+    /// The interval from `lo` to `hi`.
+    pub fn new(lo: f64, hi: f64) -> Self {
+        Interval { lo, hi }
+    }
+
+    /// Largest absolute value in the interval.
+    pub fn magnitude(&self) -> f64 {
+        self.lo.abs().max(self.hi.abs())
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:.4}, {:.4}]", self.lo, self.hi)
+    }
+}
+
+/// A dense matrix of constants, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// `rows * cols` values, row by row.
+    pub data: Vec<f64>,
+}
+
+impl Matrix {
+    /// A matrix of zeros.
+    pub fn zeros(rows: usize, cols: usize) -> Self {
+        Matrix {
+            rows,
+            cols,
+            data: vec![0.0; rows * cols],
+        }
+    }
+
+    /// The value at row `r`, column `c`; both must be in range.
+    pub fn at(&self, r: usize, c: usize) -> f64 {
+        self.data[r * self.cols + c]
+    }
+}
+
+/// The layer kinds of the depth report (INTERFACE: `kind`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum LayerKind {
+    Embed,
+    Matmul,
+    AttentionScores,
+    PowerSoftmax,
+    Softmax,
+    AttentionValues,
+    LayerNorm,
+    RmsNorm,
+    Activation,
+    Rotary,
+    Residual,
+    Reshape,
+    Pool,
+    Head,
+    Other,
+}
+
+impl LayerKind {
+    /// The name used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            LayerKind::Embed => "embed",
+            LayerKind::Matmul => "matmul",
+            LayerKind::AttentionScores => "attention_scores",
+            LayerKind::PowerSoftmax => "power_softmax",
+            LayerKind::Softmax => "softmax",
+            LayerKind::AttentionValues => "attention_values",
+            LayerKind::LayerNorm => "layer_norm",
+            LayerKind::RmsNorm => "rms_norm",
+            LayerKind::Activation => "activation",
+            LayerKind::Rotary => "rotary",
+            LayerKind::Residual => "residual",
+            LayerKind::Reshape => "reshape",
+            LayerKind::Pool => "pool",
+            LayerKind::Head => "head",
+            LayerKind::Other => "other",
+        }
+    }
+}
+
+/// Where a value comes from: its row in the depth report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Unique and readable: the ONNX scope where there is one, for instance `blocks.0.attention`.
+    pub name: String,
+    /// Kind for the report.
+    pub kind: LayerKind,
+    /// Names of the ONNX nodes it was recognised from.
+    pub onnx_nodes: Vec<String>,
+}
