@@ -33,22 +33,35 @@ pub struct Approximation {
     pub max_error: f64,
 }
 
+/// s → multiplier · s² + constant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SquareStep {
+    /// A small positive integer (at most 256): multiplying by it costs no level.
+    pub multiplier: i32,
+    /// Added afterwards.
+    pub constant: f64,
+}
+
 /// How an elementwise function is computed; input u in [-1, 1].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Evaluation {
     /// One polynomial.
     Polynomial(Chebyshev),
-    /// Relaxed Goldschmidt for 1/z. z = mid + half·u is in [e, 1], e > 0; steps k_i fixed at compile time
-    /// (x ← k x, then y ← y (2 − x), x ← x (2 − x)); the output is `output_factor`/z.
+    /// Relaxed Goldschmidt for 1/z on [e, 1] scaled and centred, in the form without constant products: with s_0 = u,
+    /// the output is Π_j (s_j + shift_j), where s_{j+1} = multiplier_j · s_j² + constant_j (small integer multipliers, so K
+    /// factors cost exactly K-1 levels for s and K in all, 2K-2 products). `shifts.len() == squares.len() + 1`.
+    /// The relaxation factors that are optimal at every step make s_j a multiple of the Chebyshev polynomial T_{2^j}(u).
     Reciprocal {
+        /// Steps s_j → s_{j+1}.
+        squares: Vec<SquareStep>,
+        /// Added to s_j in the product.
+        shifts: Vec<f64>,
+        /// The output is this over z = mid + half·u.
+        output_factor: f64,
         /// z at u = 0.
         mid: f64,
         /// dz/du.
         half: f64,
-        /// Relaxation factors, one per iteration.
-        relaxation: Vec<f64>,
-        /// The output is this over z.
-        output_factor: f64,
     },
     /// Relaxed coupled iteration for 1/√z, z = mid + half·u in [e, 1]: with w the running product,
     /// w ← w · √k (3 − k x)/2 and x ← k x ((3 − k x)/2)²; output `output_factor`/√z.
@@ -110,7 +123,8 @@ pub enum PolyOp {
         /// Number of heads.
         heads: usize,
     },
-    /// Operands o [rows, heads·h], r PerHead: each head's columns times its factor. One level.
+    /// Operands o: Matrix [rows, heads·h] or Scores, r: PerHead: each head's columns (or scores) of a row times its factor.
+    /// One level. On Scores only before the pass `defer-normalisation`.
     ScaleHeads,
     /// Operand x: Matrix → PerRow: shift + scale · Σ over columns. One level.
     ColumnSum {
