@@ -1,1 +1,3 @@
 //! The schedule: what compiler and runtime share.
+
+pub mod params;
