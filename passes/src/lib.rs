@@ -4,3 +4,4 @@
 //! `f64`, so that a pass can be checked by running the graph before and after it. This crate has no file access.
 
 pub mod ir;
+pub mod pass;
