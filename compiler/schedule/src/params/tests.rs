@@ -12,7 +12,10 @@ fn all() -> Vec<ParameterSet> {
 }
 
 fn is_prime(n: u64) -> bool {
-    n > 1 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
+    n > 1
+        && (2..)
+            .take_while(|d| d * d <= n)
+            .all(|d| !n.is_multiple_of(d))
 }
 
 fn big(set: &ParameterSet, limbs: &[LimbId]) -> BigUint {
