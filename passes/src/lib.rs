@@ -3,5 +3,6 @@
 //! A model goes down a ladder of graphs: tensor, poly, packed, levelled; each prints, verifies and evaluates in plain
 //! `f64`, so that a pass can be checked by running the graph before and after it. This crate has no file access.
 
+pub mod approx;
 pub mod ir;
 pub mod pass;

@@ -4,6 +4,10 @@
 //! folded into the readers. After the pass `normalise` every value lies in [-1, 1] on the calibrated inputs
 //! (with its margin), which is what bootstrapping and fixed scales need.
 
+pub mod eval;
+pub mod print;
+pub mod verify;
+
 use super::graph::Graph;
 use super::shape::Matrix;
 use super::tensor::{ClientInput, Linear};

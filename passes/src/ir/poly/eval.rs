@@ -1,0 +1,326 @@
+//! Evaluation of poly graphs in f64: what every later form is compared with.
+
+use std::collections::BTreeMap;
+
+use super::{Evaluation, PolyGraph, PolyOp};
+use crate::ir::graph::ValueId;
+use crate::ir::shape::{Matrix, Shape};
+use crate::ir::tensor::{Linear, RowMap};
+
+/// What the evaluator could not do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// No values were given for an input.
+    #[error("input `{name}`: no values given; give {expected} numbers, row by row")]
+    MissingInput {
+        /// The graph input.
+        name: String,
+        /// How many numbers it takes.
+        expected: usize,
+    },
+    /// The wrong number of values.
+    #[error("input `{name}`: expected {expected} numbers, found {found}")]
+    InputLength {
+        /// The graph input.
+        name: String,
+        /// How many numbers it takes.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// An operation met an operand of a form it has no meaning for; `verify` reports these first.
+    #[error("value `%{value}`: {what}")]
+    Form {
+        /// The value.
+        value: String,
+        /// What was met.
+        what: String,
+    },
+}
+
+impl Evaluation {
+    /// The output for input `u`.
+    pub fn value(&self, u: f64) -> f64 {
+        match self {
+            Evaluation::Polynomial(p) => p.value(u),
+            Evaluation::Reciprocal {
+                squares, shifts, ..
+            } => {
+                let mut s = u;
+                let mut product = s + shifts.first().copied().unwrap_or(0.0);
+                for (step, shift) in squares.iter().zip(shifts.iter().skip(1)) {
+                    s = f64::from(step.multiplier) * s * s + step.constant;
+                    product *= s + shift;
+                }
+                product
+            }
+            Evaluation::InverseSqrt {
+                mid,
+                half,
+                relaxation,
+                output_factor,
+            } => {
+                let mut x = mid + half * u;
+                let mut y = *output_factor;
+                for k in relaxation {
+                    let g = (3.0 - k * x) / 2.0;
+                    y *= k.sqrt() * g;
+                    x *= k * g * g;
+                }
+                y
+            }
+        }
+    }
+}
+
+impl Linear {
+    /// `y = Σ terms(x) + bias` for a row-major x of `rows` rows; the result has `out_rows × out_cols` values.
+    pub fn apply(&self, x: &[f64], rows: usize, out_rows: usize, out_cols: usize) -> Vec<f64> {
+        let mut y = vec![0.0; out_rows * out_cols];
+        for term in &self.terms {
+            let cols = term.weight.rows;
+            let product = multiply(x, rows, cols, &term.weight);
+            let mixed = match &term.rows {
+                RowMap::Identity => product,
+                RowMap::Mix(mix) => multiply(
+                    &mix.data,
+                    mix.rows,
+                    mix.cols,
+                    &Matrix {
+                        rows,
+                        cols: out_cols,
+                        data: product,
+                    },
+                ),
+            };
+            for (i, value) in mixed.iter().enumerate() {
+                y[i] += value * term.post.as_ref().map_or(1.0, |p| p.data[i]);
+            }
+        }
+        if let Some(bias) = &self.bias {
+            for (i, value) in y.iter_mut().enumerate() {
+                *value += bias.data[if bias.rows == 1 { i % out_cols } else { i }];
+            }
+        }
+        y
+    }
+}
+
+/// Row-major (rows × cols) times a matrix.
+pub(crate) fn multiply(x: &[f64], rows: usize, cols: usize, w: &Matrix) -> Vec<f64> {
+    let mut y = vec![0.0; rows * w.cols];
+    for r in 0..rows {
+        for c in 0..cols {
+            let value = x[r * cols + c];
+            if value != 0.0 {
+                for (out, weight) in y[r * w.cols..][..w.cols]
+                    .iter_mut()
+                    .zip(&w.data[c * w.cols..][..w.cols])
+                {
+                    *out += value * weight;
+                }
+            }
+        }
+    }
+    y
+}
+
+impl PolyGraph {
+    /// All values for one input of the batch. `inputs` holds, per graph input, the prepared matrix row by row in the model's
+    /// units (before the input's factor).
+    pub fn evaluate(
+        &self,
+        inputs: &BTreeMap<String, Vec<f64>>,
+    ) -> Result<BTreeMap<ValueId, Vec<f64>>, EvalError> {
+        let mut values: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
+        for v in self.topological() {
+            let operands = self.operands(v);
+            let get = |i: usize| -> Result<&Vec<f64>, EvalError> {
+                operands
+                    .get(i)
+                    .and_then(|o| values.get(o))
+                    .ok_or_else(|| self.form(v, format!("operand {i} is missing")))
+            };
+            let result = self.evaluate_one(v, &operands, inputs, &get)?;
+            values.insert(v, result);
+        }
+        Ok(values)
+    }
+
+    fn form(&self, v: ValueId, what: String) -> EvalError {
+        EvalError::Form {
+            value: self.node(v).name.clone(),
+            what,
+        }
+    }
+
+    fn evaluate_one<'a>(
+        &self,
+        v: ValueId,
+        operands: &[ValueId],
+        inputs: &BTreeMap<String, Vec<f64>>,
+        get: &dyn Fn(usize) -> Result<&'a Vec<f64>, EvalError>,
+    ) -> Result<Vec<f64>, EvalError> {
+        let node = self.node(v);
+        let shape_of = |i: usize| operands.get(i).map(|&o| self.node(o).shape);
+        let unfit = || {
+            self.form(
+                v,
+                format!(
+                    "operands of shapes {:?} do not fit",
+                    operands
+                        .iter()
+                        .map(|&o| self.node(o).shape)
+                        .collect::<Vec<_>>()
+                ),
+            )
+        };
+        Ok(match &node.op {
+            PolyOp::Input { name, factor, .. } => {
+                let given = inputs.get(name).ok_or_else(|| EvalError::MissingInput {
+                    name: name.clone(),
+                    expected: node.shape.len(),
+                })?;
+                if given.len() != node.shape.len() {
+                    return Err(EvalError::InputLength {
+                        name: name.clone(),
+                        expected: node.shape.len(),
+                        found: given.len(),
+                    });
+                }
+                given.iter().map(|x| x * factor).collect()
+            }
+            PolyOp::Linear(linear) => {
+                let (
+                    Some(Shape::Matrix { rows, .. }),
+                    Shape::Matrix {
+                        rows: out_rows,
+                        cols: out_cols,
+                    },
+                ) = (shape_of(0), node.shape)
+                else {
+                    return Err(unfit());
+                };
+                linear.apply(get(0)?, rows, out_rows, out_cols)
+            }
+            PolyOp::Add => get(0)?.iter().zip(get(1)?).map(|(a, b)| a + b).collect(),
+            PolyOp::Sub => get(0)?.iter().zip(get(1)?).map(|(a, b)| a - b).collect(),
+            PolyOp::Multiply => get(0)?.iter().zip(get(1)?).map(|(a, b)| a * b).collect(),
+            PolyOp::Affine { scale, shift } => get(0)?.iter().map(|a| a * scale + shift).collect(),
+            PolyOp::Evaluate { evaluation, .. } => {
+                get(0)?.iter().map(|&u| evaluation.value(u)).collect()
+            }
+            PolyOp::Scores { heads, mask } => {
+                let Shape::Scores { rows, keys, .. } = node.shape else {
+                    return Err(unfit());
+                };
+                scores(get(0)?, get(1)?, *heads, rows, keys, mask.as_ref())
+            }
+            PolyOp::Values { heads } => {
+                let (Some(Shape::Scores { rows, keys, .. }), Shape::Matrix { cols, .. }) =
+                    (shape_of(0), node.shape)
+                else {
+                    return Err(unfit());
+                };
+                attention_values(get(0)?, get(1)?, *heads, rows, keys, cols)
+            }
+            PolyOp::KeySum { scale, shift } => {
+                let Some(Shape::Scores { keys, .. }) = shape_of(0) else {
+                    return Err(unfit());
+                };
+                get(0)?
+                    .chunks(keys)
+                    .map(|row| shift + scale * row.iter().sum::<f64>())
+                    .collect()
+            }
+            PolyOp::ColumnSum { scale, shift } => {
+                let Some(Shape::Matrix { cols, .. }) = shape_of(0) else {
+                    return Err(unfit());
+                };
+                get(0)?
+                    .chunks(cols)
+                    .map(|row| shift + scale * row.iter().sum::<f64>())
+                    .collect()
+            }
+            PolyOp::ScaleRows => {
+                let Some(Shape::Matrix { cols, .. }) = shape_of(0) else {
+                    return Err(unfit());
+                };
+                let r = get(1)?;
+                get(0)?
+                    .iter()
+                    .enumerate()
+                    .map(|(i, x)| x * r[i / cols])
+                    .collect()
+            }
+            PolyOp::ScaleHeads => {
+                let r = get(1)?;
+                match (shape_of(0), shape_of(1)) {
+                    (Some(Shape::Matrix { rows, cols }), Some(Shape::PerHead { heads, .. })) => {
+                        let h = cols / heads;
+                        get(0)?
+                            .iter()
+                            .enumerate()
+                            .map(|(i, x)| x * r[(i % cols) / h * rows + i / cols])
+                            .collect()
+                    }
+                    (Some(Shape::Scores { keys, .. }), Some(Shape::PerHead { .. })) => get(0)?
+                        .iter()
+                        .enumerate()
+                        .map(|(i, x)| x * r[i / keys])
+                        .collect(),
+                    _ => return Err(unfit()),
+                }
+            }
+        })
+    }
+}
+
+fn scores(
+    q: &[f64],
+    k: &[f64],
+    heads: usize,
+    rows: usize,
+    keys: usize,
+    mask: Option<&Matrix>,
+) -> Vec<f64> {
+    let cols = q.len() / rows;
+    let h = cols / heads;
+    let mut s = Vec::with_capacity(heads * rows * keys);
+    for head in 0..heads {
+        for i in 0..rows {
+            for j in 0..keys {
+                let (a, b) = (
+                    &q[i * cols + head * h..][..h],
+                    &k[j * cols + head * h..][..h],
+                );
+                let dot: f64 = a.iter().zip(b).map(|(x, y)| x * y).sum();
+                s.push(dot * mask.map_or(1.0, |m| m.at(i, j)));
+            }
+        }
+    }
+    s
+}
+
+fn attention_values(
+    p: &[f64],
+    v: &[f64],
+    heads: usize,
+    rows: usize,
+    keys: usize,
+    cols: usize,
+) -> Vec<f64> {
+    let h = cols / heads;
+    let mut o = vec![0.0; rows * cols];
+    for head in 0..heads {
+        for i in 0..rows {
+            for j in 0..keys {
+                let weight = p[(head * rows + i) * keys + j];
+                for d in head * h..(head + 1) * h {
+                    o[i * cols + d] += weight * v[j * cols + d];
+                }
+            }
+        }
+    }
+    o
+}

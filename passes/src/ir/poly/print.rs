@@ -1,0 +1,106 @@
+//! Text of poly graphs: one line a value, in topological order; numbers rounded for reading.
+
+use std::fmt;
+
+use super::{Evaluation, PolyGraph, PolyOp};
+use crate::ir::graph::ValueId;
+use crate::ir::tensor::RowMap;
+
+impl fmt::Display for PolyGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "poly {} {{", self.name)?;
+        let lines: Vec<(String, String)> = self
+            .topological()
+            .into_iter()
+            .map(|v| {
+                let node = self.node(v);
+                let mut facts = format!(": {}", node.shape);
+                if let Some(range) = node.range {
+                    facts += &format!(" in {range}");
+                }
+                (format!("  %{} = {}", node.name, self.text(v)), facts)
+            })
+            .collect();
+        let width = lines
+            .iter()
+            .map(|(op, _)| op.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (op, facts) in lines {
+            writeln!(f, "{op:width$} {facts}")?;
+        }
+        for (name, v) in &self.outputs {
+            writeln!(f, "  output {name} = %{}", self.node(*v).name)?;
+        }
+        write!(f, "}}")
+    }
+}
+
+impl PolyGraph {
+    /// The operation of `v` with its operands, as printed.
+    pub fn text(&self, v: ValueId) -> String {
+        let o: Vec<String> = self
+            .operands(v)
+            .into_iter()
+            .map(|o| format!("%{}", self.node(o).name))
+            .collect();
+        let list = o.join(", ");
+        match &self.node(v).op {
+            PolyOp::Input { name, factor, .. } => format!("input {name}, factor {factor:.4}"),
+            PolyOp::Linear(linear) => {
+                let terms: Vec<String> = linear
+                    .terms
+                    .iter()
+                    .map(|t| {
+                        let rows = match &t.rows {
+                            RowMap::Identity => String::new(),
+                            RowMap::Mix(m) => format!("rows {}x{} ", m.rows, m.cols),
+                        };
+                        let post = if t.post.is_some() { " post" } else { "" };
+                        format!("{rows}{}x{}{post}", t.weight.rows, t.weight.cols)
+                    })
+                    .collect();
+                let bias = if linear.bias.is_some() { ", bias" } else { "" };
+                format!("linear {list}, {}{bias}", terms.join(" + "))
+            }
+            PolyOp::Add => format!("add {list}"),
+            PolyOp::Sub => format!("sub {list}"),
+            PolyOp::Affine { scale, shift } => {
+                format!("affine {list}, scale {scale:.4}, shift {shift:.4}")
+            }
+            PolyOp::Multiply if o.len() == 2 && o[0] == o[1] => format!("square {}", o[0]),
+            PolyOp::Multiply => format!("multiply {list}"),
+            PolyOp::Scores { heads, mask } => {
+                format!(
+                    "scores {list}, heads {heads}{}",
+                    if mask.is_some() { ", masked" } else { "" }
+                )
+            }
+            PolyOp::KeySum { scale, shift } => {
+                format!("key_sum {list}, scale {scale:.4}, shift {shift:.4}")
+            }
+            PolyOp::Values { heads } => format!("values {list}, heads {heads}"),
+            PolyOp::ScaleHeads => format!("scale_heads {list}"),
+            PolyOp::ColumnSum { scale, shift } => {
+                format!("column_sum {list}, scale {scale:.4}, shift {shift:.4}")
+            }
+            PolyOp::ScaleRows => format!("scale_rows {list}"),
+            PolyOp::Evaluate {
+                evaluation,
+                approximation,
+            } => {
+                let how = match evaluation {
+                    Evaluation::Polynomial(p) => format!("degree {}", p.degree()),
+                    Evaluation::Reciprocal { shifts, .. } => format!("{} factors", shifts.len()),
+                    Evaluation::InverseSqrt { relaxation, .. } => {
+                        format!("{} iterations", relaxation.len())
+                    }
+                };
+                format!(
+                    "evaluate {list}, {}, {how}, error {:.1e}",
+                    approximation.function, approximation.max_error
+                )
+            }
+        }
+    }
+}
