@@ -6,3 +6,4 @@
 pub mod approx;
 pub mod ir;
 pub mod pass;
+pub mod sites;
