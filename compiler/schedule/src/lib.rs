@@ -1,3 +1,4 @@
 //! The schedule: what compiler and runtime share.
 
 pub mod params;
+pub mod proto;
