@@ -1,1 +1,4 @@
 //! Executes schedules under RNS-CKKS.
+
+pub mod arith;
+pub mod ring;

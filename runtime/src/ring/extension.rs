@@ -1,0 +1,303 @@
+//! Basis extension: residues modulo some primes become residues modulo others.
+//!
+//! For `x` modulo `D = q_1 ... q_k`, with `y_i = x (D/q_i)^-1 mod q_i`, the integer `sum y_i D/q_i - u D` is the representative
+//! of `x` nearest zero when `u = round(sum y_i/q_i)`: exact and centred, not the approximate conversion that leaves a multiple of
+//! `D` (compare Halevi, Polyakov, Shoup 2018/117, who compute `u` in floating point).
+//!
+//! `u` is found in fixed point: `y_i/q_i` is `y_i * round(2^57/q_i)`, off by at most `2^-30`, so `u` is right unless `x/D` is within
+//! `k 2^-30` of a half; there the result is the other neighbour, still a lift of size at most `(1/2 + k 2^-30) D`. The rule is
+//! part of the meaning of the operation: every back end computes the same `u`.
+
+use super::context::{cached, LimbId, RingContext};
+use super::error::RingError;
+use super::poly::{Form, RnsPoly};
+use crate::arith::{Modulus, ShoupFactor};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Most source limbs: 64 products below 2^56 and 64 terms of the quotient fit their words.
+pub const MAX_SOURCE_LIMBS: usize = 64;
+/// Fraction bits of the fixed-point quotient.
+pub const QUOTIENT_BITS: u32 = 57;
+
+/// Tables to carry residues from one set of limbs to another.
+pub struct Extension {
+    source: Vec<LimbId>,
+    /// `(D/q_i)^-1 mod q_i`.
+    pub(crate) cofactor_inverse: Vec<u32>,
+    /// `round(2^57 / q_i)`, below 2^57.
+    pub(crate) reciprocal: Vec<u64>,
+    pub(crate) columns: Vec<Column>,
+}
+
+/// How one target prime `p` receives the sum.
+pub(crate) struct Column {
+    pub modulus: Modulus,
+    /// Multiplier of `y_i` modulo `p`.
+    pub weights: Vec<u32>,
+    /// Multiplier of `u` modulo `p`.
+    pub correction: u32,
+}
+
+impl Extension {
+    /// `divided = false`: the result is the lift itself. `divided = true`: the result is `-lift / D mod p`, for which `p` must not divide `D`.
+    pub(crate) fn new(
+        context: &RingContext,
+        source: &[LimbId],
+        target: &[LimbId],
+        divided: bool,
+    ) -> Result<Self, RingError> {
+        context.check_limbs(source)?;
+        context.check_limbs(target)?;
+        let distinct = source
+            .iter()
+            .enumerate()
+            .all(|(i, l)| !source[..i].contains(l));
+        if source.is_empty() || source.len() > MAX_SOURCE_LIMBS || !distinct {
+            return Err(RingError::Source {
+                count: source.len(),
+                max: MAX_SOURCE_LIMBS,
+            });
+        }
+        let primes: Vec<u32> = source.iter().map(|&l| context.prime(l)).collect();
+        let product_without = |modulus: &Modulus, skipped: Option<usize>| {
+            primes
+                .iter()
+                .enumerate()
+                .filter(|&(i, _)| Some(i) != skipped)
+                .fold(1, |product, (_, &q)| {
+                    modulus.mul(product, modulus.reduce_u64(u64::from(q)))
+                })
+        };
+        let cofactor_inverse = source
+            .iter()
+            .enumerate()
+            .map(|(i, &l)| {
+                let modulus = context.modulus(l);
+                // Distinct primes: the cofactor is invertible.
+                modulus.inv(product_without(modulus, Some(i))).unwrap_or(0)
+            })
+            .collect();
+        let reciprocal = primes
+            .iter()
+            .map(|&q| ((1u64 << QUOTIENT_BITS) + u64::from(q) / 2) / u64::from(q))
+            .collect();
+        let columns = target
+            .iter()
+            .map(|&l| {
+                let modulus = *context.modulus(l);
+                let weight = |i: usize| {
+                    if divided {
+                        let inverse = modulus
+                            .inv(modulus.reduce_u64(u64::from(primes[i])))
+                            .unwrap_or(0);
+                        modulus.neg(inverse)
+                    } else {
+                        product_without(&modulus, Some(i))
+                    }
+                };
+                Column {
+                    modulus,
+                    weights: (0..primes.len()).map(weight).collect(),
+                    correction: if divided {
+                        1
+                    } else {
+                        modulus.neg(product_without(&modulus, None))
+                    },
+                }
+            })
+            .collect();
+        Ok(Self {
+            source: source.to_vec(),
+            cofactor_inverse,
+            reciprocal,
+            columns,
+        })
+    }
+
+    /// Limbs the residues come from.
+    pub fn source(&self) -> &[LimbId] {
+        &self.source
+    }
+
+    /// Replaces each source row `x_i` by `y_i = x_i * multipliers[i] * (D/q_i)^-1` and writes the target rows. Rows have N words.
+    pub(crate) fn run(
+        &self,
+        context: &RingContext,
+        multipliers: Option<&[u32]>,
+        rows: &mut [u32],
+        target: &mut [u32],
+    ) {
+        let n = context.degree();
+        rows.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
+            let factor = self.source_factor(context, multipliers, i);
+            let modulus = *context.modulus(self.source[i]);
+            row.iter_mut()
+                .for_each(|x| *x = modulus.mul_shoup(*x, factor));
+        });
+        let rows: Vec<&[u32]> = rows.chunks(n).collect();
+        let quotients: Vec<u32> = (0..n)
+            .into_par_iter()
+            .with_min_len(1024)
+            .map(|j| {
+                let sum = rows
+                    .iter()
+                    .zip(&self.reciprocal)
+                    .fold(1u64 << (QUOTIENT_BITS - 1), |sum, (row, &r)| {
+                        sum + u64::from(row[j]) * r
+                    });
+                (sum >> QUOTIENT_BITS) as u32
+            })
+            .collect();
+        target
+            .par_chunks_mut(n)
+            .zip(&self.columns)
+            .for_each(|(to, column)| {
+                for (j, word) in to.iter_mut().enumerate() {
+                    let start = u64::from(quotients[j]) * u64::from(column.correction);
+                    let sum = rows
+                        .iter()
+                        .zip(&column.weights)
+                        .fold(start, |sum, (row, &w)| {
+                            sum + u64::from(row[j]) * u64::from(w)
+                        });
+                    *word = column.modulus.reduce_u64(sum);
+                }
+            });
+    }
+
+    fn source_factor(
+        &self,
+        context: &RingContext,
+        multipliers: Option<&[u32]>,
+        i: usize,
+    ) -> ShoupFactor {
+        let modulus = context.modulus(self.source[i]);
+        let extra = multipliers.map_or(1, |m| m[i]);
+        modulus.shoup(modulus.mul(self.cofactor_inverse[i], extra))
+    }
+}
+
+impl RingContext {
+    /// The tables for a pair of limb sets, cached.
+    ///
+    /// # Errors
+    /// If a limb does not exist, or the source is empty, repeats a limb, or exceeds [`MAX_SOURCE_LIMBS`].
+    pub fn extension(
+        &self,
+        source: &[LimbId],
+        target: &[LimbId],
+    ) -> Result<Arc<Extension>, RingError> {
+        self.extension_of(source, target, false)
+    }
+
+    pub(crate) fn extension_of(
+        &self,
+        source: &[LimbId],
+        target: &[LimbId],
+        divided: bool,
+    ) -> Result<Arc<Extension>, RingError> {
+        let mut failure = None;
+        let key = (source.to_vec(), target.to_vec(), divided);
+        if let Ok(map) = self.extension_cache().lock() {
+            if let Some(found) = map.get(&key) {
+                return Ok(Arc::clone(found));
+            }
+        }
+        match Extension::new(self, source, target, divided) {
+            Ok(built) => return Ok(cached(self.extension_cache(), &key, || built)),
+            Err(error) => failure.get_or_insert(error),
+        };
+        Err(failure.unwrap_or(RingError::Source {
+            count: source.len(),
+            max: MAX_SOURCE_LIMBS,
+        }))
+    }
+
+    /// The centred lift of `a` (coefficient form, all its limbs) as residues modulo `target`, in coefficient form.
+    ///
+    /// # Errors
+    /// As [`RingContext::extension`].
+    ///
+    /// # Panics
+    /// If `a` is in evaluation form.
+    pub fn extend(&self, a: &RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RingError> {
+        self.extend_owned(a.clone(), target)
+    }
+
+    /// As [`RingContext::extend`], using up `a` (saves a copy).
+    ///
+    /// # Errors
+    /// As [`RingContext::extension`].
+    ///
+    /// # Panics
+    /// If `a` is in evaluation form.
+    pub fn extend_owned(&self, mut a: RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RingError> {
+        assert_eq!(
+            a.form(),
+            Form::Coefficient,
+            "a basis extension reads coefficients"
+        );
+        let tables = self.extension(a.limbs(), target)?;
+        let mut result = RnsPoly::scratch(self, target, Form::Coefficient);
+        tables.run(self, None, a.data_mut(), result.data_mut());
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{centred, random_poly, reconstruct, residue, small_context};
+    use super::*;
+
+    #[test]
+    fn extension_is_the_exact_centred_lift() {
+        let context = small_context(11, 24);
+        let limbs = context.all_limbs();
+        for k in [1, 2, 5, 12] {
+            let (source, target) = (&limbs[24 - k..], &limbs[..9]);
+            let a = random_poly(&context, source, Form::Coefficient, k as u64);
+            let extended = context.extend(&a, target).unwrap();
+            let product = context.product(source);
+            for j in 0..context.degree() {
+                let lift = centred(&reconstruct(&context, &a, j), &product);
+                for (position, &id) in target.iter().enumerate() {
+                    assert_eq!(
+                        extended.limb(position)[j],
+                        residue(&lift, context.prime(id)),
+                        "k = {k}, j = {j}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extension_keeps_limbs_common_to_both_sides() {
+        let context = small_context(11, 6);
+        let limbs = context.all_limbs();
+        let a = random_poly(&context, &limbs[..4], Form::Coefficient, 9);
+        let extended = context.extend(&a, &limbs[1..6]).unwrap();
+        for position in 0..3 {
+            assert_eq!(extended.limb(position), a.limb(position + 1));
+        }
+    }
+
+    #[test]
+    fn repeated_or_unknown_source_limbs_are_refused() {
+        let context = small_context(11, 3);
+        let l = LimbId;
+        assert!(matches!(
+            context.extension(&[l(0), l(0)], &[l(1)]),
+            Err(RingError::Source { count: 2, .. })
+        ));
+        assert!(matches!(
+            context.extension(&[], &[l(1)]),
+            Err(RingError::Source { count: 0, .. })
+        ));
+        assert!(matches!(
+            context.extension(&[l(0)], &[l(7)]),
+            Err(RingError::UnknownLimb { .. })
+        ));
+    }
+}

@@ -1,0 +1,26 @@
+//! Polynomials in `Z_Q[X]/(X^N + 1)` held as residues modulo many small primes.
+//!
+//! Everything is integer arithmetic on canonical residues in `[0, q)`, so a result depends neither on the number of threads nor
+//! on the instruction set: lazy representatives never leave a kernel.
+
+pub mod automorphism;
+pub mod context;
+pub mod error;
+pub mod extension;
+mod gaussian;
+mod ntt;
+mod ops;
+pub mod poly;
+pub mod pool;
+pub mod rescale;
+pub mod sampling;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use automorphism::GaloisElement;
+pub use context::{LimbId, RingContext};
+pub use error::RingError;
+pub use poly::{Form, RnsPoly};
+pub use pool::Buffer;
+pub use sampling::RandomSource;

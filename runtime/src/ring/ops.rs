@@ -1,0 +1,226 @@
+//! Limb-wise arithmetic, parallel over limbs.
+//!
+//! A right-hand operand may hold more limbs than the left one, in any order: operands are matched by [`LimbId`].
+//! Mismatched forms or missing limbs are bugs of the caller and panic.
+
+use super::context::{LimbId, RingContext};
+use super::poly::{Form, RnsPoly};
+use num_bigint::BigInt;
+use rayon::prelude::*;
+
+/// Most pairs an [`RingContext::inner_product`] may sum: 256 products below 2^56 fit a 64-bit word.
+pub const MAX_PAIRS: usize = 256;
+
+impl RingContext {
+    /// Coefficients to values, in place; nothing to do in evaluation form.
+    pub fn to_evaluation(&self, a: &mut RnsPoly) {
+        if a.form() == Form::Coefficient {
+            self.each_limb(a, |id, limb| self.ntt_table(id).forward(limb));
+            a.set_form(Form::Evaluation);
+        }
+    }
+
+    /// Values to coefficients, in place; nothing to do in coefficient form.
+    pub fn to_coefficient(&self, a: &mut RnsPoly) {
+        if a.form() == Form::Evaluation {
+            self.each_limb(a, |id, limb| self.ntt_table(id).inverse(limb));
+            a.set_form(Form::Coefficient);
+        }
+    }
+
+    /// Coefficients to values for one bare limb of N words.
+    pub fn limb_to_evaluation(&self, id: LimbId, limb: &mut [u32]) {
+        assert_eq!(limb.len(), self.degree());
+        self.ntt_table(id).forward(limb);
+    }
+
+    /// Values to coefficients for one bare limb of N words.
+    pub fn limb_to_coefficient(&self, id: LimbId, limb: &mut [u32]) {
+        assert_eq!(limb.len(), self.degree());
+        self.ntt_table(id).inverse(limb);
+    }
+
+    /// `a += b`.
+    pub fn add_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
+        self.zip_limbs(a, b, |id, x, y| {
+            let q = *self.modulus(id);
+            x.iter_mut().zip(y).for_each(|(x, &y)| *x = q.add(*x, y));
+        });
+    }
+
+    /// `a -= b`.
+    pub fn sub_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
+        self.zip_limbs(a, b, |id, x, y| {
+            let q = *self.modulus(id);
+            x.iter_mut().zip(y).for_each(|(x, &y)| *x = q.sub(*x, y));
+        });
+    }
+
+    /// `a = -a`.
+    pub fn neg_assign(&self, a: &mut RnsPoly) {
+        self.each_limb(a, |id, limb| {
+            let q = *self.modulus(id);
+            limb.iter_mut().for_each(|x| *x = q.neg(*x));
+        });
+    }
+
+    /// `a *= b`, both in evaluation form.
+    pub fn mul_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
+        assert_eq!(
+            a.form(),
+            Form::Evaluation,
+            "products are taken in evaluation form"
+        );
+        self.zip_limbs(a, b, |id, x, y| {
+            let q = *self.modulus(id);
+            x.iter_mut().zip(y).for_each(|(x, &y)| *x = q.mul(*x, y));
+        });
+    }
+
+    /// `a * b` on the limbs of `a`, both in evaluation form.
+    pub fn mul(&self, a: &RnsPoly, b: &RnsPoly) -> RnsPoly {
+        self.inner_product(&[(a, b)], a.limbs())
+    }
+
+    /// `acc += a * b` on the limbs of `acc`, all in evaluation form.
+    pub fn mul_acc(&self, acc: &mut RnsPoly, a: &RnsPoly, b: &RnsPoly) {
+        assert!(
+            [acc.form(), a.form(), b.form()]
+                .iter()
+                .all(|&f| f == Form::Evaluation),
+            "products are taken in evaluation form"
+        );
+        let (limbs, n) = (acc.limbs().to_vec(), self.degree());
+        acc.data_mut()
+            .par_chunks_mut(n)
+            .zip(&limbs)
+            .for_each(|(sum, &id)| {
+                let q = *self.modulus(id);
+                let (x, y) = (a.limb(a.require(id)), b.limb(b.require(id)));
+                for ((sum, &x), &y) in sum.iter_mut().zip(x).zip(y) {
+                    *sum = q.reduce_u64(u64::from(*sum) + u64::from(x) * u64::from(y));
+                }
+            });
+    }
+
+    /// The sum of all products `a * b` on `limbs`: 64-bit sums, one reduction at the end. Evaluation form.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_PAIRS`] pairs, or a pair lacks a limb or is in coefficient form.
+    pub fn inner_product(&self, pairs: &[(&RnsPoly, &RnsPoly)], limbs: &[LimbId]) -> RnsPoly {
+        assert!(
+            pairs.len() <= MAX_PAIRS,
+            "{} pairs; at most {MAX_PAIRS}",
+            pairs.len()
+        );
+        assert!(
+            pairs
+                .iter()
+                .all(|(a, b)| a.form() == Form::Evaluation && b.form() == Form::Evaluation),
+            "products are taken in evaluation form"
+        );
+        let mut result = RnsPoly::scratch(self, limbs, Form::Evaluation);
+        result
+            .data_mut()
+            .par_chunks_mut(self.degree())
+            .zip(limbs)
+            .for_each(|(to, &id)| {
+                let q = *self.modulus(id);
+                let rows: Vec<(&[u32], &[u32])> = pairs
+                    .iter()
+                    .map(|(a, b)| (a.limb(a.require(id)), b.limb(b.require(id))))
+                    .collect();
+                for (j, word) in to.iter_mut().enumerate() {
+                    let sum = rows
+                        .iter()
+                        .fold(0u64, |sum, (x, y)| sum + u64::from(x[j]) * u64::from(y[j]));
+                    *word = q.reduce_u64(sum);
+                }
+            });
+        result
+    }
+
+    /// Multiplies the limb at each storage position by its own constant (any 32-bit word, reduced first).
+    ///
+    /// # Panics
+    /// If there is not one constant per limb.
+    pub fn mul_scalar_assign(&self, a: &mut RnsPoly, constants: &[u32]) {
+        assert_eq!(constants.len(), a.limb_count(), "one constant per limb");
+        let (limbs, n) = (a.limbs().to_vec(), self.degree());
+        a.data_mut()
+            .par_chunks_mut(n)
+            .zip(limbs)
+            .zip(constants)
+            .for_each(|((limb, id), &c)| {
+                let q = *self.modulus(id);
+                let factor = q.shoup(c);
+                limb.iter_mut().for_each(|x| *x = q.mul_shoup(*x, factor));
+            });
+    }
+
+    /// `a *= factor` for any integer.
+    pub fn mul_integer_assign(&self, a: &mut RnsPoly, factor: &BigInt) {
+        let constants = self.residues(factor, a.limbs());
+        self.mul_scalar_assign(a, &constants);
+    }
+
+    /// Adds the constant polynomial whose residue at each storage position is given (reduced first).
+    ///
+    /// # Panics
+    /// If there is not one constant per limb.
+    pub fn add_scalar_assign(&self, a: &mut RnsPoly, constants: &[u32]) {
+        assert_eq!(constants.len(), a.limb_count(), "one constant per limb");
+        let (limbs, n, form) = (a.limbs().to_vec(), self.degree(), a.form());
+        a.data_mut()
+            .par_chunks_mut(n)
+            .zip(limbs)
+            .zip(constants)
+            .for_each(|((limb, id), &c)| {
+                let q = *self.modulus(id);
+                let c = q.reduce_u64(u64::from(c));
+                match form {
+                    Form::Coefficient => limb[0] = q.add(limb[0], c),
+                    Form::Evaluation => limb.iter_mut().for_each(|x| *x = q.add(*x, c)),
+                }
+            });
+    }
+
+    /// `a += constant` for any integer.
+    pub fn add_integer_assign(&self, a: &mut RnsPoly, constant: &BigInt) {
+        let constants = self.residues(constant, a.limbs());
+        self.add_scalar_assign(a, &constants);
+    }
+
+    /// Residues in `[0, q)` of an integer, one per limb.
+    pub fn residues(&self, x: &BigInt, limbs: &[LimbId]) -> Vec<u32> {
+        limbs
+            .iter()
+            .map(|&id| {
+                let q = BigInt::from(self.prime(id));
+                let r = ((x % &q) + &q) % &q;
+                // r < q < 2^28 always fits; zero keeps the function total.
+                u32::try_from(r).unwrap_or(0)
+            })
+            .collect()
+    }
+
+    /// Calls `f` on every limb in parallel.
+    pub(crate) fn each_limb(&self, a: &mut RnsPoly, f: impl Fn(LimbId, &mut [u32]) + Sync) {
+        assert_eq!(a.degree(), self.degree(), "polynomial of another ring");
+        let (limbs, n) = (a.limbs().to_vec(), self.degree());
+        a.data_mut()
+            .par_chunks_mut(n)
+            .zip(limbs)
+            .for_each(|(limb, id)| f(id, limb));
+    }
+
+    fn zip_limbs(
+        &self,
+        a: &mut RnsPoly,
+        b: &RnsPoly,
+        f: impl Fn(LimbId, &mut [u32], &[u32]) + Sync,
+    ) {
+        assert_eq!(a.form(), b.form(), "operands in different forms");
+        self.each_limb(a, |id, x| f(id, x, b.limb(b.require(id))));
+    }
+}
