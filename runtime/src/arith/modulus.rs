@@ -26,7 +26,7 @@ pub struct ShoupFactor {
 impl Modulus {
     /// The modulus `q`, or `None` unless `q` is odd and `3 <= q < 2^28`. Primality is the caller's to check ([`super::primes::is_prime`]).
     pub fn new(q: u32) -> Option<Self> {
-        if q < 3 || q % 2 == 0 || q >> MAX_MODULUS_BITS != 0 {
+        if q < 3 || q.is_multiple_of(2) || q >> MAX_MODULUS_BITS != 0 {
             return None;
         }
         // q is odd and > 1, so it does not divide 2^64 and the two floors agree.

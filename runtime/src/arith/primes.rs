@@ -9,7 +9,7 @@ pub fn is_prime(n: u32) -> bool {
         return false;
     }
     for p in [2u32, 3, 5, 7, 11, 13] {
-        if n % p == 0 {
+        if n.is_multiple_of(p) {
             return n == p;
         }
     }
@@ -49,9 +49,9 @@ pub fn smallest_generator(modulus: &Modulus) -> u32 {
     let mut rest = order;
     let mut p = 2;
     while p * p <= rest {
-        if rest % p == 0 {
+        if rest.is_multiple_of(p) {
             factors.push(p);
-            while rest % p == 0 {
+            while rest.is_multiple_of(p) {
                 rest /= p;
             }
         }
@@ -74,7 +74,7 @@ pub fn smallest_generator(modulus: &Modulus) -> u32 {
 /// The choice is part of the meaning of evaluation form: every machine must make the same one.
 pub fn primitive_root(modulus: &Modulus, order: u32) -> Option<u32> {
     let group = modulus.value() - 1;
-    if order == 0 || group % order != 0 {
+    if order == 0 || !group.is_multiple_of(order) {
         return None;
     }
     Some(modulus.pow(smallest_generator(modulus), u64::from(group / order)))

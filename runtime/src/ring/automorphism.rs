@@ -23,9 +23,9 @@ impl GaloisElement {
         let (mut g, mut power) = (1u64, 5u64);
         while exponent > 0 {
             if exponent & 1 == 1 {
-                g = g * power & mask;
+                g = (g * power) & mask;
             }
-            power = power * power & mask;
+            power = (power * power) & mask;
             exponent >>= 1;
         }
         Self(g as u32)
@@ -54,7 +54,7 @@ impl GaloisElement {
 
     /// This automorphism after `other`.
     pub fn compose(self, other: Self, log_n: u32) -> Self {
-        Self((u64::from(self.0) * u64::from(other.0) & ((2u64 << log_n) - 1)) as u32)
+        Self(((u64::from(self.0) * u64::from(other.0)) & ((2u64 << log_n) - 1)) as u32)
     }
 }
 
@@ -106,7 +106,7 @@ impl RingContext {
             (0..n)
                 .map(|i| {
                     let point = 2 * reverse(i) + 1;
-                    let image = u64::from(point) * u64::from(g.value()) & (2 * u64::from(n) - 1);
+                    let image = (u64::from(point) * u64::from(g.value())) & (2 * u64::from(n) - 1);
                     reverse(((image - 1) / 2) as u32)
                 })
                 .collect()
