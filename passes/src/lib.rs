@@ -4,6 +4,12 @@
 //! `f64`, so that a pass can be checked by running the graph before and after it. This crate has no file access.
 
 pub mod approx;
+pub mod defer_normalisation;
+pub mod fold_centring;
+pub mod fold_linear;
 pub mod ir;
+pub mod normalise;
 pub mod pass;
 pub mod sites;
+pub mod substitute_polynomials;
+pub mod to_poly;

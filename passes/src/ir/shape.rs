@@ -84,6 +84,42 @@ impl Interval {
     }
 }
 
+impl Interval {
+    /// The smallest interval with ends of three significant digits around this one: the same text on every machine,
+    /// whatever the last bits of a calibration run.
+    pub fn rounded_outward(&self) -> Interval {
+        Interval {
+            lo: round_digits(self.lo, false),
+            hi: round_digits(self.hi, true),
+        }
+    }
+}
+
+/// `x` rounded to three significant digits, up or down; a value within 1e-9 relative of such a number stays there.
+fn round_digits(x: f64, up: bool) -> f64 {
+    if x == 0.0 || !x.is_finite() {
+        return x;
+    }
+    let exponent = 2 - libm::floor(libm::log10(x.abs())) as i32;
+    // Powers of ten up to 10^22 are exact, so that scaling up and down again gives the nearest f64 of the decimal.
+    let scaled = if exponent >= 0 {
+        x * 10f64.powi(exponent)
+    } else {
+        x / 10f64.powi(-exponent)
+    };
+    let slack = scaled.abs() * 1e-9;
+    let rounded = if up {
+        (scaled - slack).ceil()
+    } else {
+        (scaled + slack).floor()
+    };
+    if exponent >= 0 {
+        rounded / 10f64.powi(exponent)
+    } else {
+        rounded * 10f64.powi(-exponent)
+    }
+}
+
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{:.4}, {:.4}]", self.lo, self.hi)

@@ -104,3 +104,15 @@ impl PolyGraph {
         }
     }
 }
+
+impl crate::pass::Ir for PolyGraph {
+    const STAGE: &'static str = "poly";
+
+    fn print(&self) -> String {
+        self.to_string()
+    }
+
+    fn verify(&self) -> Result<(), String> {
+        PolyGraph::verify(self).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,239 @@
+//! normalise: poly → poly.
+//! before   %x = linear … in [-7.3, 6.1]           after   %x = linear … in [-0.91, 0.76], its readers' weights × 8.03
+//! Needs    a range on every value ([`annotate_ranges`]).
+//! Error    none: factors are exact up to f64.    Depth  none, but for an `affine` where a product is added to a stream of its own scale.
+//! Why      bootstrapping takes values in [-1, 1], and precision is absolute: a value far below 1 wastes bits.
+//!
+//! Free factors (linear maps, inputs, sums, polynomials) are chosen; products follow; what is added shares one factor.
+
+use std::collections::BTreeMap;
+
+use crate::ir::graph::ValueId;
+use crate::ir::poly::eval::EvalError;
+use crate::ir::poly::{Evaluation, OutputFactor, PolyGraph, PolyOp};
+use crate::ir::shape::{Interval, Matrix};
+use crate::pass::PassError;
+
+/// Name in files, snapshots, flags and timings.
+pub const NAME: &str = "normalise";
+/// Share of [-1, 1] that calibrated values fill; the rest is for inputs a little beyond.
+const FILL: f64 = 0.9;
+
+/// Sets the range of every value from evaluations on calibration inputs, outward-rounded to three digits.
+pub fn annotate_ranges(
+    graph: &mut PolyGraph,
+    inputs: &[BTreeMap<String, Vec<f64>>],
+) -> Result<(), EvalError> {
+    let mut ranges: BTreeMap<ValueId, Interval> = BTreeMap::new();
+    for input in inputs {
+        for (v, values) in graph.evaluate(input)? {
+            let range = ranges
+                .entry(v)
+                .or_insert(Interval::new(f64::INFINITY, f64::NEG_INFINITY));
+            for x in values {
+                range.lo = range.lo.min(x);
+                range.hi = range.hi.max(x);
+            }
+        }
+    }
+    for (v, range) in ranges {
+        graph.node_mut(v).range = Some(range.rounded_outward());
+    }
+    Ok(())
+}
+
+/// Chooses factors and folds them in. Returns, per graph output, the factor its value now carries.
+pub fn normalise(graph: &mut PolyGraph) -> Result<Vec<OutputFactor>, PassError> {
+    separate_products(graph);
+    let factors = choose(graph)?;
+    let of = |v: ValueId| factors.get(&v).copied().unwrap_or(1.0);
+    for v in graph.topological() {
+        let operands = graph.operands(v);
+        let (out, ratio) = (of(v), of(v) / operands.first().map_or(1.0, |&o| of(o)));
+        let node = graph.node_mut(v);
+        match &mut node.op {
+            PolyOp::Input { factor, .. } => *factor *= out,
+            PolyOp::Linear(linear) => {
+                linear
+                    .terms
+                    .iter_mut()
+                    .for_each(|t| times(&mut t.weight, ratio));
+                linear.bias.iter_mut().for_each(|b| times(b, out));
+            }
+            PolyOp::Affine { scale, shift }
+            | PolyOp::KeySum { scale, shift }
+            | PolyOp::ColumnSum { scale, shift } => {
+                *scale *= ratio;
+                *shift *= out;
+            }
+            PolyOp::Evaluate {
+                evaluation: Evaluation::Polynomial(p),
+                ..
+            } => *p = p.scaled(out),
+            _ => {}
+        }
+        node.range = node.range.map(|r| Interval::new(r.lo * out, r.hi * out));
+    }
+    Ok(graph
+        .outputs
+        .iter()
+        .map(|(_, v)| OutputFactor(of(*v)))
+        .collect())
+}
+
+fn times(m: &mut Matrix, factor: f64) {
+    m.data.iter_mut().for_each(|x| *x *= factor);
+}
+
+fn is_product(op: &PolyOp) -> bool {
+    matches!(
+        op,
+        PolyOp::Multiply
+            | PolyOp::Scores { .. }
+            | PolyOp::Values { .. }
+            | PolyOp::ScaleHeads
+            | PolyOp::ScaleRows
+    )
+}
+
+/// Values as computed: nothing can be folded into them.
+fn is_fixed(op: &PolyOp) -> bool {
+    matches!(
+        op,
+        PolyOp::Evaluate {
+            evaluation: Evaluation::Reciprocal { .. } | Evaluation::InverseSqrt { .. },
+            ..
+        }
+    )
+}
+
+/// Puts an `affine` between a product and a sum, and before an evaluation whose operand is shared with something else.
+fn separate_products(graph: &mut PolyGraph) {
+    for v in graph.topological() {
+        let evaluates = matches!(graph.node(v).op, PolyOp::Evaluate { .. });
+        if !evaluates && !matches!(graph.node(v).op, PolyOp::Add | PolyOp::Sub) {
+            continue;
+        }
+        let mut operands = graph.operands(v);
+        for o in &mut operands {
+            let node = graph.node(*o);
+            let bound = is_product(&node.op) || is_fixed(&node.op);
+            let shared = evaluates
+                && graph
+                    .users(*o)
+                    .iter()
+                    .any(|u| !matches!(graph.node(*u).op, PolyOp::Evaluate { .. }));
+            let sum =
+                evaluates && matches!(node.op, PolyOp::Add | PolyOp::Sub | PolyOp::Input { .. });
+            if bound || shared || sum {
+                let (name, shape, layer, range) = (
+                    format!("{}_rescaled", node.name),
+                    node.shape,
+                    node.layer,
+                    node.range,
+                );
+                *o = graph.add(
+                    &name,
+                    PolyOp::Affine {
+                        scale: 1.0,
+                        shift: 0.0,
+                    },
+                    &[*o],
+                    shape,
+                    layer,
+                );
+                graph.node_mut(*o).range = range;
+            }
+        }
+        graph.set_operands(v, &operands);
+    }
+}
+
+/// Groups of values that share a factor because they are added: each value's group is named by its first member.
+fn groups(graph: &PolyGraph, order: &[ValueId]) -> BTreeMap<ValueId, ValueId> {
+    let mut group: BTreeMap<ValueId, ValueId> = order.iter().map(|&v| (v, v)).collect();
+    for &v in order {
+        if matches!(graph.node(v).op, PolyOp::Add | PolyOp::Sub) {
+            for o in graph.operands(v) {
+                let (a, b) = (group[&v].min(group[&o]), group[&v].max(group[&o]));
+                group.values_mut().filter(|g| **g == b).for_each(|g| *g = a);
+            }
+        }
+    }
+    group
+}
+
+fn choose(graph: &PolyGraph) -> Result<BTreeMap<ValueId, f64>, PassError> {
+    let order = graph.topological();
+    let group = groups(graph, &order);
+    let refuse = |v: ValueId, reason: &str| PassError::Refused {
+        pass: NAME,
+        value: graph.node(v).name.clone(),
+        reason: reason.into(),
+        remedy: "calibrate first; give finite inputs".into(),
+    };
+    let magnitude = |v: ValueId| -> Result<f64, PassError> {
+        let range = graph
+            .node(v)
+            .range
+            .ok_or_else(|| refuse(v, "no range is known"))?;
+        let m = range.magnitude();
+        if m.is_finite() {
+            Ok(if m > 0.0 { m } else { 1.0 })
+        } else {
+            Err(refuse(v, "its calibrated range is not finite"))
+        }
+    };
+    // Arguments of evaluations stay as they are, and so do values nothing can be folded into.
+    let mut group_factor: BTreeMap<ValueId, f64> = BTreeMap::new();
+    for &v in &order {
+        let argument = graph
+            .users(v)
+            .iter()
+            .any(|u| matches!(graph.node(*u).op, PolyOp::Evaluate { .. }));
+        if argument || is_fixed(&graph.node(v).op) {
+            group_factor.insert(group[&v], 1.0);
+        }
+    }
+    let mut group_magnitude: BTreeMap<ValueId, f64> = BTreeMap::new();
+    for &v in &order {
+        let m = magnitude(v)?;
+        let largest = group_magnitude.entry(group[&v]).or_insert(0.0);
+        *largest = largest.max(m);
+    }
+    let mut factors: BTreeMap<ValueId, f64> = BTreeMap::new();
+    for &v in &order {
+        if !is_product(&graph.node(v).op) {
+            let g = group[&v];
+            let factor = group_factor
+                .get(&g)
+                .copied()
+                .unwrap_or(FILL / group_magnitude[&g]);
+            group_factor.insert(g, factor);
+            factors.insert(v, factor);
+        }
+    }
+    // Queries take the gain that brings the scores to 1: their powers would lose precision below.
+    for &v in &order {
+        if let (PolyOp::Scores { .. }, [q, k]) = (&graph.node(v).op, &graph.operands(v)[..]) {
+            let alone = group.values().filter(|g| **g == group[q]).count() == 1
+                && graph.users(*q) == [v]
+                && q != k;
+            if alone && matches!(graph.node(*q).op, PolyOp::Linear(_) | PolyOp::Affine { .. }) {
+                let f = FILL / magnitude(v)? / factors.get(k).copied().unwrap_or(1.0);
+                factors.insert(*q, f);
+            }
+        }
+    }
+    for &v in &order {
+        if is_product(&graph.node(v).op) {
+            let f = graph
+                .operands(v)
+                .iter()
+                .map(|o| factors.get(o).copied().unwrap_or(1.0))
+                .product();
+            factors.insert(v, f);
+        }
+    }
+    Ok(factors)
+}
