@@ -5,8 +5,8 @@
 Two phases, as in Zimerman et al., arXiv 2410.09457:
 
 1. the stable variant: the scores of a row are divided by c = max|x| + delta before the power, which
-   changes nothing but the role of epsilon and keeps gradients finite. Towards the end of the phase a
-   penalty on the scores moves them to where the plain form needs them;
+   changes nothing but the role of epsilon and keeps gradients finite. The range penalty grows from nothing
+   and moves the scores to where the plain form needs them;
 2. fine-tuning in the plain form x^p / (epsilon + sum x^p), which is the one exported.
 
 A penalty of l_inf type acts on the input of every non-polynomial operator: the spread (largest over
@@ -14,8 +14,8 @@ smallest) of the PowerSoftmax denominators and of the LayerNorm variances, and t
 inputs. A narrow interval means a low degree and few levels when the operator is replaced by a polynomial.
 
 Everything is seeded and runs in float32 on one thread by default: the same versions on the same machine give
-the same files to the byte. Another version of PyTorch or another
-processor may round differently and give another, equally good, set of weights.
+the same files to the byte. Another version of PyTorch or another processor may round differently and give
+another, equally good, set of weights.
 """
 
 import argparse
