@@ -1,4 +1,21 @@
 //! The schedule: what compiler and runtime share.
+//!
+//! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`text`] how they
+//! read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets.
 
+pub mod atomic;
+pub mod container;
+pub mod keys;
 pub mod params;
 pub mod proto;
+pub mod recount;
+pub mod sample;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod verify;
+pub mod weights;
+
+pub use container::{ClientSchedule, ContainerError, Schedule};
+pub use verify::VerifyError;
+pub use weights::{Weights, WeightsBuilder, WeightsError};

@@ -1,0 +1,473 @@
+//! `X.heron` and `X.client`: a header, the program as protobuf, and a page-aligned weights section that can be mapped.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 8 | magic `HERONSCH` |
+//! | 8 | 4 | version, 1 |
+//! | 12 | 4 | kind: 1 schedule, 2 client |
+//! | 16 | 8 | length of the program section, which begins at 256 |
+//! | 24 | 8 | offset of the weights section, a multiple of 4096 |
+//! | 32 | 8 | length of the weights section |
+//! | 40 | 32 | BLAKE3 of the program section |
+//! | 72 | 32 | BLAKE3 of the weights section |
+//! | 104 | 32 | schedule id |
+//! | 136 | 32 | parameter set id |
+//! | 168 | 32 | BLAKE3 of bytes 0 to 168 |
+//!
+//! Integers are little-endian; every byte not named is zero. Equal programs and weights give equal bytes.
+
+use crate::atomic::write_bytes;
+use crate::params::ParameterSet;
+use crate::proto::{Plaintext, Program};
+use crate::verify::{verify, verify_head, VerifyError};
+use crate::weights::{Weights, WeightsBuilder, WeightsError};
+use memmap2::Mmap;
+use prost::Message;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+const MAGIC: &[u8; 8] = b"HERONSCH";
+const VERSION: u32 = 1;
+const HEADER: usize = 256;
+const SIGNED: usize = 168;
+const ALIGNMENT: usize = 4096;
+/// Larger program sections are refused before anything is allocated for them.
+const MAX_PROGRAM: u64 = 1 << 30;
+
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// `X.heron`, for the server.
+    Schedule,
+    /// `X.client`, for the client.
+    Client,
+}
+
+/// Why a file was refused.
+#[derive(Debug, Error)]
+pub enum ContainerError {
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a file of this kind, or a damaged one.
+    #[error("{path}: {reason}")]
+    Malformed {
+        /// The file, or `memory`.
+        path: PathBuf,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// The content contradicts itself.
+    #[error("{path}: {source}")]
+    Verify {
+        /// The file, or `memory`.
+        path: PathBuf,
+        /// What is wrong.
+        source: VerifyError,
+    },
+}
+
+/// A verified program with its weights.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    program: Program,
+    weights: Weights,
+    params: ParameterSet,
+    id: [u8; 32],
+}
+
+/// What the client knows of a schedule: ports, embedding tables, parameters, keys to make. No instruction, no other weight.
+#[derive(Clone, Debug)]
+pub struct ClientSchedule {
+    program: Program,
+    weights: Weights,
+    params: ParameterSet,
+    id: [u8; 32],
+}
+
+impl Schedule {
+    /// Takes a program that passes [`verify`].
+    pub fn new(program: Program, weights: Weights) -> Result<Schedule, VerifyError> {
+        let params = verify(&program, &weights)?;
+        let id = schedule_id(&program, &weights);
+        Ok(Schedule {
+            program,
+            weights,
+            params,
+            id,
+        })
+    }
+
+    /// Verifies again: [`Schedule::new`] did it once.
+    pub fn verify(&self) -> Result<(), VerifyError> {
+        verify(&self.program, &self.weights).map(|_| ())
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+    /// The weights section.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+    /// The parameters the program names.
+    pub fn params(&self) -> &ParameterSet {
+        &self.params
+    }
+    /// Hash of the canonical program, its report left out, and the weights. Keys and ciphertexts carry it.
+    pub fn id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// The plaintext vector of that number.
+    pub fn vector(&self, index: u32) -> Result<Vec<f64>, WeightsError> {
+        self.weights.vector(&self.program.plaintexts, index)
+    }
+
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        write(
+            FileKind::Schedule,
+            &self.program,
+            self.weights.bytes(),
+            self.id,
+            self.params.id(),
+        )
+    }
+
+    /// Writes `X.heron`, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
+        save(path, &self.to_bytes())
+    }
+
+    /// Maps and verifies `X.heron`.
+    pub fn open(path: &Path) -> Result<Schedule, ContainerError> {
+        Self::read(path, Source::open(path)?)
+    }
+
+    /// Reads `X.heron` from memory.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Schedule, ContainerError> {
+        Self::read(Path::new("memory"), Source::Memory(bytes))
+    }
+
+    fn read(path: &Path, source: Source) -> Result<Schedule, ContainerError> {
+        let parsed = source.parse(path)?;
+        if parsed.kind != FileKind::Schedule {
+            return Err(malformed(
+                path,
+                "a client file; the schedule itself (X.heron) is needed here",
+            ));
+        }
+        let schedule = Schedule::new(parsed.program, parsed.weights).map_err(|source| {
+            ContainerError::Verify {
+                path: path.into(),
+                source,
+            }
+        })?;
+        if schedule.id != parsed.id || schedule.params.id() != parsed.params_id {
+            return Err(malformed(path, "its id is not the hash of its content"));
+        }
+        Ok(schedule)
+    }
+
+    /// What the client may know.
+    pub fn client(&self) -> Result<ClientSchedule, WeightsError> {
+        let mut builder = WeightsBuilder::new();
+        let mut inputs = self.program.inputs.clone();
+        for port in &mut inputs {
+            if let Some(embedding) = &mut port.embedding {
+                let single = self.single(embedding.plaintext);
+                embedding.plaintext = builder.push(&self.vector(embedding.plaintext)?, single);
+            }
+        }
+        let (plaintexts, weights) = builder.finish();
+        let program = Program {
+            name: self.program.name.clone(),
+            parameters: self.program.parameters.clone(),
+            batch: self.program.batch,
+            inputs,
+            outputs: self.program.outputs.clone(),
+            keys: self.program.keys.clone(),
+            bootstraps: self.program.bootstraps.clone(),
+            plaintexts,
+            ..Program::default()
+        };
+        Ok(ClientSchedule {
+            program,
+            weights,
+            params: self.params.clone(),
+            id: self.id,
+        })
+    }
+
+    fn single(&self, index: u32) -> bool {
+        let entry: Option<&Plaintext> = self.program.plaintexts.get(index as usize);
+        entry.is_some_and(|p| p.single)
+    }
+}
+
+impl ClientSchedule {
+    /// Ports, keys and parameters; no instructions.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+    /// The embedding tables.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+    /// The parameters.
+    pub fn params(&self) -> &ParameterSet {
+        &self.params
+    }
+    /// The id of the schedule this file belongs to.
+    pub fn id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        write(
+            FileKind::Client,
+            &self.program,
+            self.weights.bytes(),
+            self.id,
+            self.params.id(),
+        )
+    }
+
+    /// Writes `X.client`, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
+        save(path, &self.to_bytes())
+    }
+
+    /// Reads `X.client`, or the client's part of `X.heron`.
+    pub fn open(path: &Path) -> Result<ClientSchedule, ContainerError> {
+        Self::read(path, Source::open(path)?)
+    }
+
+    /// Reads either file from memory.
+    pub fn from_bytes(bytes: &[u8]) -> Result<ClientSchedule, ContainerError> {
+        Self::read(Path::new("memory"), Source::Memory(bytes))
+    }
+
+    fn read(path: &Path, source: Source) -> Result<ClientSchedule, ContainerError> {
+        let parsed = source.parse(path)?;
+        if parsed.kind == FileKind::Schedule {
+            let schedule = Schedule::read(path, source)?;
+            return schedule
+                .client()
+                .map_err(|e| malformed(path, &e.to_string()));
+        }
+        if !parsed.program.instructions.is_empty() {
+            return Err(malformed(path, "a client file has no instructions"));
+        }
+        let params = verify_head(&parsed.program, &parsed.weights).map_err(|source| {
+            ContainerError::Verify {
+                path: path.into(),
+                source,
+            }
+        })?;
+        if params.id() != parsed.params_id {
+            return Err(malformed(
+                path,
+                "header and program name different parameters",
+            ));
+        }
+        Ok(ClientSchedule {
+            program: parsed.program,
+            weights: parsed.weights,
+            params,
+            id: parsed.id,
+        })
+    }
+}
+
+/// BLAKE3 over the canonical program (prost's bytes, the report left out) and the weights, each preceded by its length.
+pub fn schedule_id(program: &Program, weights: &Weights) -> [u8; 32] {
+    let bare = Program {
+        report_json: Vec::new(),
+        ..program.clone()
+    };
+    let bytes = bare.encode_to_vec();
+    let mut hasher = blake3::Hasher::new_derive_key("heron 2026-11 schedule v1");
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(&bytes);
+    hasher.update(&(weights.bytes().len() as u64).to_le_bytes());
+    hasher.update(weights.bytes());
+    *hasher.finalize().as_bytes()
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<(), ContainerError> {
+    write_bytes(path, false, bytes).map_err(|source| ContainerError::Io {
+        path: path.into(),
+        source,
+    })
+}
+
+fn malformed(path: &Path, reason: &str) -> ContainerError {
+    ContainerError::Malformed {
+        path: path.into(),
+        reason: reason.into(),
+    }
+}
+
+fn write(
+    kind: FileKind,
+    program: &Program,
+    weights: &[u8],
+    id: [u8; 32],
+    params_id: [u8; 32],
+) -> Vec<u8> {
+    let bytes = program.encode_to_vec();
+    let start = (HEADER + bytes.len()).next_multiple_of(ALIGNMENT);
+    let mut out = Vec::with_capacity(start + weights.len());
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    let kind: u32 = match kind {
+        FileKind::Schedule => 1,
+        FileKind::Client => 2,
+    };
+    out.extend_from_slice(&kind.to_le_bytes());
+    for number in [bytes.len(), start, weights.len()] {
+        out.extend_from_slice(&(number as u64).to_le_bytes());
+    }
+    out.extend_from_slice(blake3::hash(&bytes).as_bytes());
+    out.extend_from_slice(blake3::hash(weights).as_bytes());
+    out.extend_from_slice(&id);
+    out.extend_from_slice(&params_id);
+    let signed = *blake3::hash(&out).as_bytes();
+    out.extend_from_slice(&signed);
+    out.resize(HEADER, 0);
+    out.extend_from_slice(&bytes);
+    out.resize(start, 0);
+    out.extend_from_slice(weights);
+    out
+}
+
+struct Parsed {
+    kind: FileKind,
+    program: Program,
+    weights: Weights,
+    id: [u8; 32],
+    params_id: [u8; 32],
+}
+
+enum Source<'a> {
+    Memory(&'a [u8]),
+    File(Arc<Mmap>),
+}
+
+impl Source<'_> {
+    fn open(path: &Path) -> Result<Source<'static>, ContainerError> {
+        let io = |source| ContainerError::Io {
+            path: path.into(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
+            return Err(malformed(path, "not a regular file"));
+        }
+        // SAFETY: the map is read-only and private to this process. heron replaces its files by rename and never writes into one in
+        // place; another program truncating it while it is mapped would end this process, as it would any reader of a mapped file.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Source::File(Arc::new(map)))
+    }
+
+    fn parse(&self, path: &Path) -> Result<Parsed, ContainerError> {
+        let bytes: &[u8] = match self {
+            Source::Memory(bytes) => bytes,
+            Source::File(map) => map,
+        };
+        let bad = |reason: &str| malformed(path, reason);
+        let Some(header) = bytes.get(..HEADER) else {
+            return Err(bad(
+                "too short for a schedule; expected a file heron compile wrote",
+            ));
+        };
+        if header.get(..8) != Some(MAGIC.as_slice()) {
+            return Err(bad("not a schedule; expected a file heron compile wrote"));
+        }
+        let word = |at: usize| {
+            let bytes = header.get(at..at + 4).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, u32::from_le_bytes)
+        };
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        let hash = |at: usize| -> [u8; 32] {
+            let bytes = header.get(at..at + 32).and_then(|b| b.try_into().ok());
+            bytes.unwrap_or([0; 32])
+        };
+        if word(8) != VERSION {
+            return Err(bad(&format!(
+                "version {} of the format; this heron reads version {VERSION}; compile again",
+                word(8)
+            )));
+        }
+        if *blake3::hash(&header[..SIGNED]).as_bytes() != hash(SIGNED) {
+            return Err(bad("its header is damaged"));
+        }
+        let kind = match word(12) {
+            1 => FileKind::Schedule,
+            2 => FileKind::Client,
+            _ => return Err(bad("neither a schedule nor a client file")),
+        };
+        let (length, start, size) = (long(16), long(24), long(32));
+        let end = (HEADER as u64).checked_add(length);
+        let total = start.checked_add(size);
+        if length > MAX_PROGRAM
+            || !start.is_multiple_of(ALIGNMENT as u64)
+            || end.is_none_or(|end| end > start)
+            || total != Some(bytes.len() as u64)
+        {
+            return Err(bad(&format!(
+                "truncated or lengthened: {} bytes found, {} expected",
+                bytes.len(),
+                start.saturating_add(size)
+            )));
+        }
+        let section = bytes.get(HEADER..HEADER + length as usize).unwrap_or(&[]);
+        let range = start as usize..bytes.len();
+        let weights = bytes.get(range.clone()).unwrap_or(&[]);
+        let gap = bytes.get(HEADER + length as usize..start as usize);
+        if header[SIGNED + 32..]
+            .iter()
+            .chain(gap.unwrap_or(&[]))
+            .any(|&b| b != 0)
+        {
+            return Err(bad("bytes that must be zero are not"));
+        }
+        if *blake3::hash(section).as_bytes() != hash(40) {
+            return Err(bad("its program section is damaged"));
+        }
+        if *blake3::hash(weights).as_bytes() != hash(72) {
+            return Err(bad("its weights section is damaged"));
+        }
+        let program = Program::decode(section)
+            .map_err(|e| bad(&format!("its program section does not decode: {e}")))?;
+        if program.encode_to_vec() != section {
+            return Err(bad(
+                "its program section is not canonical; a newer heron may have written it",
+            ));
+        }
+        let weights = match self {
+            Source::Memory(_) => weights.to_vec().into(),
+            Source::File(map) => Weights::mapped(map.clone(), range)
+                .ok_or_else(|| bad("its weights section leaves the file"))?,
+        };
+        Ok(Parsed {
+            kind,
+            program,
+            weights,
+            id: hash(104),
+            params_id: hash(136),
+        })
+    }
+}
