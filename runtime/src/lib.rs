@@ -1,4 +1,8 @@
 //! Executes schedules under RNS-CKKS.
 
 pub mod arith;
+pub mod backend;
+pub mod ckks;
+pub mod client;
 pub mod ring;
+pub mod rlwe;

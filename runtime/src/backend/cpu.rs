@@ -1,0 +1,220 @@
+//! The CPU: thin calls to `ring`, parallel over limbs.
+
+use super::kernels;
+use super::{Backend, Decomposition};
+use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
+use crate::rlwe::{KeySwitchingKey, RlweContext, RlweError, RowLimbs};
+use num_bigint::BigInt;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Residues in memory, arithmetic by `ring`.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    context: Arc<RlweContext>,
+}
+
+impl Cpu {
+    /// A backend for this ring.
+    pub fn new(context: Arc<RlweContext>) -> Self {
+        Self { context }
+    }
+}
+
+impl Backend for Cpu {
+    type Poly = RnsPoly;
+
+    fn ring(&self) -> &RingContext {
+        self.context.ring()
+    }
+    fn upload(&self, poly: &RnsPoly) -> RnsPoly {
+        poly.clone()
+    }
+    fn download(&self, poly: &RnsPoly) -> RnsPoly {
+        poly.clone()
+    }
+    fn limbs<'a>(&self, poly: &'a RnsPoly) -> &'a [LimbId] {
+        poly.limbs()
+    }
+    fn zero(&self, limbs: &[LimbId], form: Form) -> RnsPoly {
+        RnsPoly::zero(self.ring(), limbs, form)
+    }
+    fn select(&self, poly: &RnsPoly, limbs: &[LimbId]) -> RnsPoly {
+        poly.select(limbs)
+    }
+    fn to_evaluation(&self, poly: &mut RnsPoly) {
+        self.ring().to_evaluation(poly);
+    }
+    fn to_coefficient(&self, poly: &mut RnsPoly) {
+        self.ring().to_coefficient(poly);
+    }
+    fn add_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
+        self.ring().add_assign(a, b);
+    }
+    fn sub_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
+        self.ring().sub_assign(a, b);
+    }
+    fn neg_assign(&self, a: &mut RnsPoly) {
+        self.ring().neg_assign(a);
+    }
+    fn mul_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
+        self.ring().mul_assign(a, b);
+    }
+    fn inner_product(&self, pairs: &[(&RnsPoly, &RnsPoly)], limbs: &[LimbId]) -> RnsPoly {
+        self.ring().inner_product(pairs, limbs)
+    }
+    fn mul_scalars(&self, a: &mut RnsPoly, constants: &[u32]) {
+        self.ring().mul_scalar_assign(a, constants);
+    }
+    fn add_scalars(&self, a: &mut RnsPoly, constants: &[u32]) {
+        self.ring().add_scalar_assign(a, constants);
+    }
+
+    fn mul_imaginary(&self, a: &mut RnsPoly, roots: &[u32]) {
+        let (n, limbs) = (self.ring().degree(), a.limbs().to_vec());
+        let limbs = limbs.iter().zip(roots);
+        let limbs: Vec<_> = limbs.collect();
+        a.data_mut()
+            .par_chunks_mut(n)
+            .zip(limbs)
+            .for_each(|(limb, (&id, &root))| {
+                let q = *self.ring().modulus(id);
+                // Word i is the value at psi^(2 bitrev(i) + 1): bitrev(i) is even in the first half, odd in the second, where X^(N/2) is
+                // the root and its negative.
+                let (even, odd) = limb.split_at_mut(n / 2);
+                for (half, factor) in [(even, q.shoup(root)), (odd, q.shoup(q.neg(root)))] {
+                    half.iter_mut().for_each(|x| *x = q.mul_shoup(*x, factor));
+                }
+            });
+    }
+
+    fn automorphism(&self, a: &RnsPoly, g: GaloisElement) -> RnsPoly {
+        self.ring().automorphism(a, g)
+    }
+
+    fn extend(&self, a: &RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RlweError> {
+        Ok(self.ring().extend(a, target)?)
+    }
+
+    fn divide_and_round(
+        &self,
+        a: &RnsPoly,
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<RnsPoly, RlweError> {
+        Ok(self.ring().divide_and_round(a, lo, factor)?)
+    }
+
+    fn decompose(&self, a: RnsPoly, row: &RowLimbs) -> Result<Decomposition<RnsPoly>, RlweError> {
+        let mut coefficients = a.clone();
+        self.to_coefficient(&mut coefficients);
+        let digits = row
+            .digits
+            .iter()
+            .map(|digit| {
+                let own = coefficients.select(&digit.limbs);
+                let mut extended = self.ring().extend_owned(own, &digit.others)?;
+                self.to_evaluation(&mut extended);
+                Ok(extended)
+            })
+            .collect::<Result<Vec<_>, RlweError>>()?;
+        Ok(Decomposition {
+            original: a,
+            digits,
+        })
+    }
+
+    fn key_product(
+        &self,
+        digits: &Decomposition<RnsPoly>,
+        key: &KeySwitchingKey,
+        row: &RowLimbs,
+    ) -> Result<(RnsPoly, RnsPoly), RlweError> {
+        let shape = KeyShape::new(key, row)?;
+        let ring = self.ring();
+        let mut low = RnsPoly::scratch(ring, &row.extended, Form::Evaluation);
+        let mut high = RnsPoly::scratch(ring, &row.extended, Form::Evaluation);
+        let n = ring.degree();
+        low.data_mut()
+            .par_chunks_mut(n)
+            .zip(high.data_mut().par_chunks_mut(n))
+            .enumerate()
+            .for_each(|(e, (low, high))| {
+                let id = row.extended[e];
+                let terms: Vec<_> = row
+                    .digits
+                    .iter()
+                    .zip(&digits.digits)
+                    .zip(&shape.digits)
+                    .filter_map(|((live, extended), &stored)| {
+                        // A digit's own limbs are the polynomial itself.
+                        let digit = extended.limb_of(id).or_else(|| {
+                            live.limbs
+                                .contains(&id)
+                                .then(|| digits.original.limb_of(id))?
+                        })?;
+                        let position = shape.positions[e];
+                        Some((
+                            digit,
+                            key.limb(stored, 0, position),
+                            key.limb(stored, 1, position),
+                        ))
+                    })
+                    .collect();
+                kernels::key_product(ring.modulus(id), &terms, low, high);
+            });
+        Ok((low, high))
+    }
+
+    fn add_scaled(&self, acc: &mut RnsPoly, a: &RnsPoly, factor: &[u32]) {
+        let (n, limbs) = (self.ring().degree(), acc.limbs().to_vec());
+        acc.data_mut()
+            .par_chunks_mut(n)
+            .zip(limbs)
+            .for_each(|(sum, id)| {
+                if let Some(position) = a.position_of(id) {
+                    let q = *self.ring().modulus(id);
+                    let factor = q.shoup(factor[position]);
+                    for (sum, &x) in sum.iter_mut().zip(a.limb(position)) {
+                        *sum = q.add(*sum, q.mul_shoup(x, factor));
+                    }
+                }
+            });
+    }
+}
+
+/// Where the limbs and digits of a row are in a key.
+struct KeyShape {
+    /// Storage position of each limb of the row's QP.
+    positions: Vec<usize>,
+    /// Stored digit of each live digit.
+    digits: Vec<usize>,
+}
+
+impl KeyShape {
+    fn new(key: &KeySwitchingKey, row: &RowLimbs) -> Result<Self, RlweError> {
+        let positions: Vec<usize> = row
+            .extended
+            .iter()
+            .filter_map(|&l| key.position_of(l))
+            .collect();
+        let digits: Vec<usize> = row
+            .digits
+            .iter()
+            .filter_map(|d| d.limbs.first().and_then(|&l| key.digit_of(l)))
+            .collect();
+        // The special limbs a key was made with decide what it divides by: they must be the row's, not merely contain them.
+        let special = row.extended.len() - row.limbs.len();
+        if positions.len() != row.extended.len()
+            || digits.len() != row.digits.len()
+            || key.special().len() != special
+        {
+            return Err(RlweError::KeyRow {
+                kind: key.kind(),
+                row: row.level,
+                missing: row.extended.len() - positions.len(),
+            });
+        }
+        Ok(Self { positions, digits })
+    }
+}

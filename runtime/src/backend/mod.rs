@@ -1,0 +1,88 @@
+//! The contract at limb height: everything the evaluator does to residues. `cpu` is the readable truth; another backend computes the
+//! same residues, bit for bit. Polynomials are handles that move and are never copied silently between machines.
+
+pub mod cpu;
+mod kernels;
+
+use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
+use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
+use num_bigint::BigInt;
+
+pub use cpu::Cpu;
+
+/// A polynomial cut into key-switching digits, each extended to the whole basis QP of a row, in evaluation form.
+/// A digit's own limbs are those of the polynomial itself, so only the others are stored.
+#[derive(Clone)]
+pub struct Decomposition<P> {
+    /// The polynomial, in evaluation form, on the row's limbs.
+    pub original: P,
+    /// For each live digit of the row, its extension to [`crate::rlwe::LiveDigit::others`], in evaluation form.
+    pub digits: Vec<P>,
+}
+
+/// Operations on residues. Unless said otherwise operands are in evaluation form, operands are matched by limb, a right-hand operand may
+/// hold more limbs than the left one, and a missing limb or a wrong form is a bug of the caller and panics.
+pub trait Backend: Send + Sync {
+    /// A polynomial on this backend.
+    type Poly: Clone + Send + Sync;
+
+    /// The ring.
+    fn ring(&self) -> &RingContext;
+    /// Brings a polynomial here.
+    fn upload(&self, poly: &RnsPoly) -> Self::Poly;
+    /// Brings a polynomial back.
+    fn download(&self, poly: &Self::Poly) -> RnsPoly;
+    /// Its limbs, in storage order.
+    fn limbs<'a>(&self, poly: &'a Self::Poly) -> &'a [LimbId];
+    /// The zero polynomial.
+    fn zero(&self, limbs: &[LimbId], form: Form) -> Self::Poly;
+    /// A copy restricted to some of its limbs, in the order given.
+    fn select(&self, poly: &Self::Poly, limbs: &[LimbId]) -> Self::Poly;
+    /// Coefficients to values, in place.
+    fn to_evaluation(&self, poly: &mut Self::Poly);
+    /// Values to coefficients, in place.
+    fn to_coefficient(&self, poly: &mut Self::Poly);
+    /// `a += b`.
+    fn add_assign(&self, a: &mut Self::Poly, b: &Self::Poly);
+    /// `a -= b`.
+    fn sub_assign(&self, a: &mut Self::Poly, b: &Self::Poly);
+    /// `a = -a`.
+    fn neg_assign(&self, a: &mut Self::Poly);
+    /// `a *= b`.
+    fn mul_assign(&self, a: &mut Self::Poly, b: &Self::Poly);
+    /// Σ a·b over the pairs, on `limbs`.
+    fn inner_product(&self, pairs: &[(&Self::Poly, &Self::Poly)], limbs: &[LimbId]) -> Self::Poly;
+    /// Multiplies each limb, by storage position, by its constant.
+    fn mul_scalars(&self, a: &mut Self::Poly, constants: &[u32]);
+    /// Adds to each limb, by storage position, its constant.
+    fn add_scalars(&self, a: &mut Self::Poly, constants: &[u32]);
+    /// `a *= X^(N/2)`, the imaginary unit in every slot. `roots`: a primitive 4th root of unity per limb position, the value of X^(N/2)
+    /// at the first evaluation point.
+    fn mul_imaginary(&self, a: &mut Self::Poly, roots: &[u32]);
+    /// `a(X^g)`.
+    fn automorphism(&self, a: &Self::Poly, g: GaloisElement) -> Self::Poly;
+    /// The centred lift of `a` (coefficient form) on `target`, in coefficient form.
+    fn extend(&self, a: &Self::Poly, target: &[LimbId]) -> Result<Self::Poly, RlweError>;
+    /// round(a · factor · Π(lo ∖ hi) / Π(hi ∖ lo)) on `lo`, where `hi` are the limbs of `a`.
+    fn divide_and_round(
+        &self,
+        a: &Self::Poly,
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<Self::Poly, RlweError>;
+    /// ModUp: the digits of `a` (on the row's limbs), extended to QP.
+    fn decompose(
+        &self,
+        a: Self::Poly,
+        row: &RowLimbs,
+    ) -> Result<Decomposition<Self::Poly>, RlweError>;
+    /// Σ_j digit_j · key_j for both halves of the key, on the row's QP.
+    fn key_product(
+        &self,
+        digits: &Decomposition<Self::Poly>,
+        key: &KeySwitchingKey,
+        row: &RowLimbs,
+    ) -> Result<(Self::Poly, Self::Poly), RlweError>;
+    /// `acc += factor · a` on the limbs of `a`, with one constant per storage position of `a`. Limbs of `acc` that `a` lacks stay.
+    fn add_scaled(&self, acc: &mut Self::Poly, a: &Self::Poly, factor: &[u32]);
+}

@@ -1,0 +1,178 @@
+//! Products of ciphertexts, relinearisation, and both merged with the division that follows.
+
+use super::evaluator::{same_level, same_scale};
+use super::{Ciphertext, CkksError, Evaluator};
+use crate::backend::Backend;
+use crate::rlwe::{key_switch, KeyKind};
+use heron_schedule::params::Scale;
+
+impl<B: Backend> Evaluator<B> {
+    /// a · b as three polynomials: multiply without relinearisation. The scales are multiplied.
+    ///
+    /// # Errors
+    /// Operands at different levels, or not of two polynomials.
+    pub fn mul(
+        &self,
+        a: &Ciphertext<B::Poly>,
+        b: &Ciphertext<B::Poly>,
+    ) -> Result<Ciphertext<B::Poly>, CkksError> {
+        self.tensor_sum(&[(a, b)])
+    }
+
+    /// Σ a·b over the pairs as three polynomials, with one reduction per residue. All at one level, all products at one scale.
+    ///
+    /// # Errors
+    /// No pair or more than 64, operands at different levels or scales, or not of two polynomials.
+    pub fn tensor_sum(
+        &self,
+        pairs: &[(&Ciphertext<B::Poly>, &Ciphertext<B::Poly>)],
+    ) -> Result<Ciphertext<B::Poly>, CkksError> {
+        let op = "multiply";
+        let Some((first, _)) = pairs.first().filter(|_| pairs.len() <= 64) else {
+            return Err(CkksError::Shape {
+                op,
+                what: "number of pairs",
+                expected: 64,
+                found: pairs.len(),
+            });
+        };
+        let mut scale: Option<Scale> = None;
+        for (a, b) in pairs {
+            same_level(op, first.level, a.level)?;
+            same_level(op, first.level, b.level)?;
+            let product = a.scale.times(b.scale).ok_or(CkksError::ScaleRange { op })?;
+            same_scale(op, *scale.get_or_insert(product), product)?;
+        }
+        let parts = pairs
+            .iter()
+            .map(|(a, b)| Ok((two(op, a)?, two(op, b)?)))
+            .collect::<Result<Vec<_>, CkksError>>()?;
+        let limbs = &self.row(first.level)?.limbs;
+        let constant: Vec<_> = parts.iter().map(|((a, _), (b, _))| (*a, *b)).collect();
+        let linear: Vec<_> = parts
+            .iter()
+            .flat_map(|((a0, a1), (b0, b1))| [(*a0, *b1), (*a1, *b0)])
+            .collect();
+        let square: Vec<_> = parts.iter().map(|((_, a), (_, b))| (*a, *b)).collect();
+        Ok(Ciphertext {
+            polys: [constant, linear, square]
+                .iter()
+                .map(|pairs| self.backend.inner_product(pairs, limbs))
+                .collect(),
+            level: first.level,
+            scale: scale.ok_or(CkksError::ScaleRange { op })?,
+        })
+    }
+
+    /// Three polynomials back to two, at the same level.
+    ///
+    /// # Errors
+    /// No relinearisation key, or none for this row.
+    pub fn relinearise(&self, a: Ciphertext<B::Poly>) -> Result<Ciphertext<B::Poly>, CkksError> {
+        let (level, scale) = (a.level, a.scale);
+        let Some([mut c0, mut c1, c2]) = three(a)? else {
+            return Err(not_three("relinearise"));
+        };
+        let key = self.keys.get(KeyKind::Relinearisation)?;
+        let (low, high) = key_switch::switch(&self.backend, c2, key, self.row(level)?)?;
+        self.backend.add_assign(&mut c0, &low);
+        self.backend.add_assign(&mut c1, &high);
+        Ok(Ciphertext {
+            polys: vec![c0, c1],
+            level,
+            scale,
+        })
+    }
+
+    /// Relinearisation and rescaling with one division for both: from QP straight to the next row.
+    ///
+    /// # Errors
+    /// At level 0, or without a relinearisation key for this row.
+    pub fn relinearise_and_rescale(
+        &self,
+        a: Ciphertext<B::Poly>,
+    ) -> Result<Ciphertext<B::Poly>, CkksError> {
+        let op = "relinearise and rescale";
+        let row = self.row(a.level)?;
+        let (level, scale) = self.rescaled(op, a.level, a.scale)?;
+        let Some([c0, c1, c2]) = three(a)? else {
+            return Err(not_three(op));
+        };
+        let key = self.keys.get(KeyKind::Relinearisation)?;
+        let (mut low, mut high) = key_switch::switch_extended(&self.backend, c2, key, row)?;
+        self.backend.add_scaled(&mut low, &c0, &row.special_product);
+        self.backend
+            .add_scaled(&mut high, &c1, &row.special_product);
+        drop((c0, c1));
+        let target = &self.row(level)?.limbs;
+        Ok(Ciphertext {
+            polys: vec![
+                self.backend.divide_and_round(&low, target, None)?,
+                self.backend.divide_and_round(&high, target, None)?,
+            ],
+            level,
+            scale,
+        })
+    }
+
+    /// factor · Σ a·b + constant, relinearised once and rescaled: operands at one level, the result one below.
+    ///
+    /// # Errors
+    /// As [`Evaluator::tensor_sum`] and [`Evaluator::relinearise_and_rescale`].
+    pub fn mul_sum(
+        &self,
+        pairs: &[(&Ciphertext<B::Poly>, &Ciphertext<B::Poly>)],
+        factor: i64,
+        constant: f64,
+    ) -> Result<Ciphertext<B::Poly>, CkksError> {
+        let product = self.tensor_sum(pairs)?;
+        let mut result = self.relinearise_and_rescale(product)?;
+        if factor != 1 {
+            self.mul_integer_assign(&mut result, factor);
+        }
+        if constant != 0.0 {
+            self.add_constant_assign(&mut result, constant)?;
+        }
+        Ok(result)
+    }
+
+    /// a · b, relinearised and rescaled.
+    ///
+    /// # Errors
+    /// As [`Evaluator::mul_sum`].
+    pub fn mul_rescale(
+        &self,
+        a: &Ciphertext<B::Poly>,
+        b: &Ciphertext<B::Poly>,
+    ) -> Result<Ciphertext<B::Poly>, CkksError> {
+        self.mul_sum(&[(a, b)], 1, 0.0)
+    }
+}
+
+pub(crate) fn two<'a, P>(
+    op: &'static str,
+    a: &'a Ciphertext<P>,
+) -> Result<(&'a P, &'a P), CkksError> {
+    match a.polys.as_slice() {
+        [c0, c1] => Ok((c0, c1)),
+        polys => Err(CkksError::Degree {
+            op,
+            expected: 2,
+            found: polys.len(),
+            remedy: "relinearise first",
+        }),
+    }
+}
+
+fn three<P>(a: Ciphertext<P>) -> Result<Option<[P; 3]>, CkksError> {
+    Ok(<[P; 3]>::try_from(a.polys).ok())
+}
+
+fn not_three(op: &'static str) -> CkksError {
+    CkksError::Degree {
+        op,
+        expected: 3,
+        found: 2,
+        remedy: "multiply first",
+    }
+}

@@ -1,0 +1,9 @@
+//! The client's half: secrets, key generation, encryption, decryption. Nothing else in the runtime touches a secret.
+
+mod encrypt;
+mod keygen;
+mod secret;
+
+pub use encrypt::PublicKey;
+pub use keygen::ClientKey;
+pub use secret::SecretKey;
