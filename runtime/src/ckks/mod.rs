@@ -1,6 +1,7 @@
 //! CKKS on top of `rlwe`: ciphertexts with exact scales and the operations on them.
 
 pub mod ciphertext;
+pub mod encoding;
 pub mod error;
 pub mod evaluator;
 mod multiply;
