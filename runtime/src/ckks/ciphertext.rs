@@ -1,6 +1,9 @@
 //! Ciphertexts and plaintexts: residues with a level and an exact scale.
 
+use super::encoding::{Complex, EncodedPolynomial, Encoder};
+use super::CkksError;
 use crate::ring::RnsPoly;
+use crate::rlwe::RlweContext;
 use heron_schedule::params::{Level, Scale};
 
 /// Slots to the left: slot i of the result is slot i + step of the operand.
@@ -70,5 +73,68 @@ impl<P> Plaintext<P> {
     /// Its exact scale.
     pub fn scale(&self) -> Scale {
         self.scale
+    }
+}
+
+/// Which limbs a plaintext is wanted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Basis {
+    /// The row's limbs: for sums, and products with ciphertexts.
+    Row,
+    /// The row's limbs and the special limbs: for products inside a key switch.
+    Extended,
+}
+
+impl Plaintext<RnsPoly> {
+    /// Encodes slots (N/2, or a smaller power of two that repeats) at a level and scale, in evaluation form.
+    ///
+    /// # Errors
+    /// A level that does not exist, or slots that cannot be encoded.
+    pub fn encode(
+        context: &RlweContext,
+        encoder: &Encoder,
+        slots: &[Complex],
+        level: Level,
+        scale: Scale,
+        basis: Basis,
+    ) -> Result<Self, CkksError> {
+        Self::from_encoded(context, &encoder.encode(slots, scale)?, level, scale, basis)
+    }
+
+    /// As [`Plaintext::encode`], of real slots.
+    ///
+    /// # Errors
+    /// A level that does not exist, or slots that cannot be encoded.
+    pub fn encode_real(
+        context: &RlweContext,
+        encoder: &Encoder,
+        slots: &[f64],
+        level: Level,
+        scale: Scale,
+        basis: Basis,
+    ) -> Result<Self, CkksError> {
+        let encoded = encoder.encode_real(slots, scale)?;
+        Self::from_encoded(context, &encoded, level, scale, basis)
+    }
+
+    /// Residues of an encoded polynomial (kept compact until it is needed) on the limbs of a row, in evaluation form.
+    ///
+    /// # Errors
+    /// A level that does not exist, or a polynomial of another ring.
+    pub fn from_encoded(
+        context: &RlweContext,
+        encoded: &EncodedPolynomial,
+        level: Level,
+        scale: Scale,
+        basis: Basis,
+    ) -> Result<Self, CkksError> {
+        let row = context.row(level)?;
+        let limbs = match basis {
+            Basis::Row => &row.limbs,
+            Basis::Extended => &row.extended,
+        };
+        let mut poly = encoded.to_poly(context.ring(), limbs)?;
+        context.ring().to_evaluation(&mut poly);
+        Ok(Self { poly, level, scale })
     }
 }

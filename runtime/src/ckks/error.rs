@@ -75,6 +75,9 @@ pub enum CkksError {
         /// The value.
         found: usize,
     },
+    /// Slots that cannot be encoded or residues that cannot be decoded.
+    #[error(transparent)]
+    Encoding(#[from] super::encoding::EncodingError),
     /// Keys, rows or residues.
     #[error(transparent)]
     Rlwe(#[from] RlweError),

@@ -2,6 +2,7 @@
 
 use super::keygen::{check, ClientKey};
 use super::secret::SecretPoly;
+use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::{Ciphertext, CkksError, Plaintext};
 use crate::ring::{Form, LimbId, RandomSource, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
@@ -74,6 +75,20 @@ impl ClientKey {
             b,
             a,
         })
+    }
+
+    /// Decrypts and decodes 2^log_slots slots.
+    ///
+    /// # Errors
+    /// A ciphertext of another context, or more slots than N/2.
+    pub fn decrypt_slots(
+        &self,
+        encoder: &Encoder,
+        ciphertext: &Ciphertext,
+        log_slots: u32,
+    ) -> Result<Vec<Complex>, CkksError> {
+        let (poly, scale) = self.decrypt(ciphertext)?;
+        Ok(encoder.decode_poly(self.context.ring(), &poly, scale, log_slots)?)
     }
 
     /// c0 + c1·s (+ c2·s²) in coefficient form, on the first limbs of the row: scale · message + noise, to be decoded at the scale returned.
