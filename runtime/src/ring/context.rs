@@ -4,6 +4,7 @@ use super::error::RingError;
 use super::extension::Extension;
 use super::ntt::NttTable;
 use super::rescale::Rescale;
+use super::simd::{InstructionSet, Reducer};
 use crate::arith::{primes, Modulus};
 use num_bigint::BigUint;
 use rayon::prelude::*;
@@ -33,6 +34,8 @@ type Cache<K, V> = Mutex<BTreeMap<K, Arc<V>>>;
 /// Built once and shared; tables for pairs of limb sets are made on first use and kept.
 pub struct RingContext {
     log_n: u32,
+    set: InstructionSet,
+    reducers: Vec<Reducer>,
     moduli: Vec<Modulus>,
     ntt: Vec<NttTable>,
     extensions: Cache<(Vec<LimbId>, Vec<LimbId>, bool), Extension>,
@@ -57,6 +60,15 @@ impl RingContext {
     /// # Errors
     /// If the degree is out of range, or an entry is not a prime below 2^28 with `q = 1 mod 2N`, or occurs twice.
     pub fn new(log_n: u32, primes: &[u32]) -> Result<Arc<Self>, RingError> {
+        Self::with_instruction_set(log_n, primes, InstructionSet::detect())
+    }
+
+    /// As [`RingContext::new`], on a given instruction set, or on the portable code where the machine lacks it. Results do not depend on it.
+    ///
+    /// # Errors
+    /// As [`RingContext::new`].
+    pub fn with_instruction_set(log_n: u32, primes: &[u32], set: InstructionSet) -> Result<Arc<Self>, RingError> {
+        let set = if set.is_available() { set } else { InstructionSet::Portable };
         if !(MIN_LOG_DEGREE..=MAX_LOG_DEGREE).contains(&log_n) {
             return Err(RingError::Degree {
                 log_n,
@@ -84,7 +96,7 @@ impl RingContext {
             .par_iter()
             .enumerate()
             .map(|(index, modulus)| {
-                NttTable::new(log_n, modulus).ok_or(RingError::Prime {
+                NttTable::new(log_n, modulus, set).ok_or(RingError::Prime {
                     index,
                     q: modulus.value(),
                     order,
@@ -93,12 +105,19 @@ impl RingContext {
             .collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
             log_n,
+            set,
+            reducers: moduli.iter().map(Reducer::new).collect(),
             moduli,
             ntt,
             extensions: Mutex::default(),
             rescales: Mutex::default(),
             permutations: Mutex::default(),
         }))
+    }
+
+    /// The instruction set of the kernels.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.set
     }
 
     /// log2 N.
@@ -166,6 +185,10 @@ impl RingContext {
             .iter()
             .map(|&l| BigUint::from(self.prime(l)))
             .product()
+    }
+
+    pub(crate) fn reducer(&self, limb: LimbId) -> &Reducer {
+        &self.reducers[limb.index()]
     }
 
     pub(crate) fn ntt_table(&self, limb: LimbId) -> &NttTable {

@@ -14,6 +14,7 @@ pub mod poly;
 pub mod pool;
 pub mod rescale;
 pub mod sampling;
+mod simd;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,3 +25,4 @@ pub use error::RingError;
 pub use poly::{Form, RnsPoly};
 pub use pool::Buffer;
 pub use sampling::RandomSource;
+pub use simd::InstructionSet;

@@ -1,0 +1,379 @@
+//! Negacyclic number-theoretic transform of one limb.
+//!
+//! Forward: Cooley-Tukey butterflies with twiddles `psi^bitrev(k)`, natural order in, bit-reversed out, so word `i` of the
+//! result is the value at `psi^(2 bitrev(i) + 1)` (Longa, Naehrig 2016/504). Inverse: Gentleman-Sande with the same table read
+//! backwards, because `psi^-bitrev(m + i) = -psi^bitrev(2m - 1 - i)` for `i < m`.
+//!
+//! Canonical residues in and out on every path. The vector paths keep 4 bytes per twiddle of the last stages (Montgomery form, by lane) and
+//! 8 bytes for the few others (Shoup): about 270 KB per prime at N = 2^16.
+
+#[cfg(target_arch = "x86_64")]
+mod passes;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod square;
+
+use super::simd::{InstructionSet, Reducer};
+use crate::arith::{primes, Modulus, ShoupFactor};
+
+/// Twiddles of one prime, laid out for one instruction set.
+pub(crate) struct NttTable {
+    modulus: Modulus,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Entry `k` is `psi^bitrev(k)`, `bitrev` over log2 N bits; and 1/N.
+    Portable(Vec<ShoupFactor>, ShoupFactor),
+    #[cfg(target_arch = "x86_64")]
+    Vector(VectorTable),
+}
+
+/// Twiddles for vectors of L lanes: the array is cut into `squares` pieces of L*L words.
+#[cfg(target_arch = "x86_64")]
+struct VectorTable {
+    set: InstructionSet,
+    reducer: Reducer,
+    squares: usize,
+    /// `psi^bitrev(k)` for `k < N / L`, and the Shoup quotients.
+    values: Vec<u32>,
+    quotients: Vec<u32>,
+    /// Per square, `(L - 1) * L` twiddles in Montgomery form: vector `t - 1` holds for each lane `l` descendant `t` (heap order) of the
+    /// butterfly tree on the `l`-th run of L words.
+    inner: Vec<u32>,
+    /// 1/N.
+    scale_sum: ShoupFactor,
+    /// `-psi^(-N/2) / N`, i.e. the last inverse twiddle times 1/N.
+    scale_difference: ShoupFactor,
+}
+
+impl NttTable {
+    /// Tables for degree `2^log_n`, or `None` unless `2N` divides `q - 1`.
+    pub fn new(log_n: u32, modulus: &Modulus, set: InstructionSet) -> Option<Self> {
+        let n = 1usize << log_n;
+        let psi = primes::primitive_root(modulus, 2 << log_n)?;
+        let mut powers = vec![0u32; n];
+        let step = modulus.shoup(psi);
+        let mut power = 1;
+        for k in 0..n {
+            powers[k.reverse_bits() >> (usize::BITS - log_n)] = power;
+            power = modulus.mul_shoup(power, step);
+        }
+        let n_inverse = modulus.inv(n as u32)?;
+        let kind = match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 | InstructionSet::Avx2 => Kind::Vector(VectorTable::new(modulus, &powers, n_inverse, set)),
+            _ => Kind::Portable(powers.iter().map(|&w| modulus.shoup(w)).collect(), modulus.shoup(n_inverse)),
+        };
+        Some(Self { modulus: *modulus, kind })
+    }
+
+    /// Coefficients to values, in place, canonical to canonical.
+    pub fn forward(&self, a: &mut [u32]) {
+        match &self.kind {
+            Kind::Portable(twiddles, _) => {
+                assert_eq!(a.len(), twiddles.len());
+                portable::forward(&self.modulus, twiddles, a);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vector(table) => table.forward(a),
+        }
+    }
+
+    /// Values to coefficients, in place, canonical to canonical, 1/N included.
+    pub fn inverse(&self, a: &mut [u32]) {
+        match &self.kind {
+            Kind::Portable(twiddles, n_inverse) => {
+                assert_eq!(a.len(), twiddles.len());
+                portable::inverse(&self.modulus, twiddles, *n_inverse, a);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vector(table) => table.inverse(a),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vector {
+    use super::passes::{forward_pass, inverse_pass, Constants};
+    use super::square::Square;
+    use super::*;
+    use crate::ring::simd::{Avx2, Avx512};
+
+    impl VectorTable {
+        pub(super) fn new(modulus: &Modulus, powers: &[u32], n_inverse: u32, set: InstructionSet) -> Self {
+            let lanes = if set == InstructionSet::Avx512 { 16 } else { 8 };
+            let squares = powers.len() / (lanes * lanes);
+            let runs = powers.len() / lanes;
+            let values = powers[..runs].to_vec();
+            let quotients = values.iter().map(|&w| modulus.shoup(w).quotient).collect();
+            let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
+            let mut inner = Vec::with_capacity(squares * (lanes - 1) * lanes);
+            for square in 0..squares {
+                for t in 1..lanes {
+                    let level = t.ilog2();
+                    inner.extend((0..lanes).map(|lane| {
+                        let root = runs + square * lanes + lane;
+                        modulus.mul_shoup(powers[(root << level) + t - (1 << level)], radix)
+                    }));
+                }
+            }
+            Self {
+                set,
+                reducer: Reducer::new(modulus),
+                squares,
+                values,
+                quotients,
+                inner,
+                scale_sum: modulus.shoup(n_inverse),
+                scale_difference: modulus.shoup(modulus.mul(n_inverse, powers[1])),
+            }
+        }
+
+        pub(super) fn forward(&self, a: &mut [u32]) {
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            unsafe fn avx512(table: &VectorTable, a: &mut [u32]) {
+                // SAFETY: compiled with the set.
+                unsafe { forward::<Avx512>(table, a) }
+            }
+            #[target_feature(enable = "avx2")]
+            unsafe fn avx2(table: &VectorTable, a: &mut [u32]) {
+                // SAFETY: compiled with the set.
+                unsafe { forward::<Avx2>(table, a) }
+            }
+            // SAFETY: tables are only built for available instruction sets.
+            unsafe { if self.set == InstructionSet::Avx512 { avx512(self, a) } else { avx2(self, a) } }
+        }
+
+        pub(super) fn inverse(&self, a: &mut [u32]) {
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            unsafe fn avx512(table: &VectorTable, a: &mut [u32]) {
+                // SAFETY: compiled with the set.
+                unsafe { inverse::<Avx512>(table, a) }
+            }
+            #[target_feature(enable = "avx2")]
+            unsafe fn avx2(table: &VectorTable, a: &mut [u32]) {
+                // SAFETY: compiled with the set.
+                unsafe { inverse::<Avx2>(table, a) }
+            }
+            // SAFETY: tables are only built for available instruction sets.
+            unsafe { if self.set == InstructionSet::Avx512 { avx512(self, a) } else { avx2(self, a) } }
+        }
+    }
+
+    /// Stages of the strided passes before the squares, as even as possible, larger ones first; unused entries are zero.
+    fn plan(stages: u32, most: u32) -> [u32; 4] {
+        let count = stages.div_ceil(most).max(1);
+        std::array::from_fn(|i| if (i as u32) < count { (stages + count - 1 - i as u32) / count } else { 0 })
+    }
+
+    #[inline(always)]
+    unsafe fn forward<V: Square>(table: &VectorTable, a: &mut [u32]) {
+        let n = a.len();
+        assert_eq!(n, table.squares << (2 * V::LOG));
+        let passes = plan(n.ilog2() - 2 * V::LOG, V::PASS);
+        let a = a.as_mut_ptr();
+        // SAFETY: every pass and square stays inside the n words; the caller has the instruction set.
+        unsafe {
+            let c = Constants::<V>::new(table);
+            // Bound of the values, in units of q; folding brings 16 down to 8 (see `passes`).
+            let mut bound = 1;
+            let mut step = |stages: u32| {
+                let fold = bound + 2 * stages > 16;
+                bound = if fold { 8 } else { bound } + 2 * stages;
+                fold
+            };
+            let fold = step(passes[0]);
+            if passes[0] > 0 {
+                forward_pass::<V>(a, n, passes[0], 1, table, fold);
+            }
+            let folds: [bool; 3] = [step(passes[1]), step(passes[2]), step(passes[3])];
+            let fold_square = step(V::LOG);
+            // After the first pass the blocks are independent: finish each while it is in the first-level cache.
+            let length = n >> passes[0];
+            for block in 0..1usize << passes[0] {
+                let base = a.add(block * length);
+                let (mut count, mut size) = (1usize, length);
+                let mut root = (1usize << passes[0]) + block;
+                for (&stages, &fold) in passes[1..].iter().zip(&folds) {
+                    if stages > 0 {
+                        for i in 0..count {
+                            forward_pass::<V>(base.add(i * size), size, stages, root + i, table, fold);
+                        }
+                        (count, size, root) = (count << stages, size >> stages, root << stages);
+                    }
+                }
+                for i in 0..count {
+                    V::forward_square(base.add(i * size), block * count + i, table, &c, fold_square);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inverse<V: Square>(table: &VectorTable, a: &mut [u32]) {
+        let n = a.len();
+        assert_eq!(n, table.squares << (2 * V::LOG));
+        let passes = plan(n.ilog2() - 2 * V::LOG, V::PASS);
+        let a = a.as_mut_ptr();
+        // SAFETY: every pass and square stays inside the n words; the caller has the instruction set.
+        unsafe {
+            let c = Constants::<V>::new(table);
+            let length = n >> passes[0];
+            let only_square = passes[0] == 0;
+            for block in 0..1usize << passes[0] {
+                let base = a.add(block * length);
+                let per_block = table.squares >> passes[0];
+                for i in 0..per_block {
+                    V::inverse_square(base.add(i << (2 * V::LOG)), block * per_block + i, table, &c, only_square);
+                }
+                let mut count = per_block;
+                for &stages in passes[1..].iter().rev() {
+                    if stages > 0 {
+                        count >>= stages;
+                        let size = length / count;
+                        let m = count << passes[0];
+                        for i in 0..count {
+                            // Root m + b is mirrored to 2m - 1 - b.
+                            let mirror = 2 * m - 1 - (block * count + i);
+                            inverse_pass::<V>(base.add(i * size), size, stages, mirror, table, false);
+                        }
+                    }
+                }
+            }
+            if !only_square {
+                inverse_pass::<V>(a, n, passes[0], 1, table, true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{sheet_primes, Stream};
+    use super::*;
+
+    fn random(n: usize, q: u32, seed: u64) -> Vec<u32> {
+        let mut stream = Stream(seed);
+        (0..n)
+            .map(|_| (stream.next() % u64::from(q)) as u32)
+            .collect()
+    }
+
+    /// Negacyclic product by the definition.
+    fn naive_product(q: u32, a: &[u32], b: &[u32]) -> Vec<u32> {
+        let (n, wide) = (a.len(), u64::from(q));
+        let dot = |x: &[u32], y: &mut dyn Iterator<Item = &u32>| {
+            let mut sum = 0u64;
+            for (i, (&x, &y)) in x.iter().zip(y).enumerate() {
+                sum += u64::from(x) * u64::from(y);
+                if i % 128 == 127 {
+                    sum %= wide;
+                }
+            }
+            sum % wide
+        };
+        (0..n)
+            .map(|k| {
+                let plus = dot(&a[..=k], &mut b[..=k].iter().rev());
+                let minus = dot(&a[k + 1..], &mut b[k + 1..].iter().rev());
+                ((plus + wide - minus) % wide) as u32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn products_match_the_definition_for_every_prime_of_the_sheet() {
+        let (log_n, n) = (11, 1 << 11);
+        for (index, q) in sheet_primes().into_iter().enumerate() {
+            let modulus = Modulus::new(q).unwrap();
+            let (a, b) = (random(n, q, index as u64), random(n, q, !(index as u64)));
+            let expected = naive_product(q, &a, &b);
+            let mut values: Option<Vec<u32>> = None;
+            for set in InstructionSet::all_available() {
+                let table = NttTable::new(log_n, &modulus, set).unwrap();
+                let (mut x, mut y) = (a.clone(), b.clone());
+                table.forward(&mut x);
+                table.forward(&mut y);
+                assert_eq!(&x, values.get_or_insert_with(|| x.clone()), "q = {q}, {set:?}");
+                let mut product: Vec<u32> = x.iter().zip(&y).map(|(&x, &y)| modulus.mul(x, y)).collect();
+                table.inverse(&mut product);
+                assert_eq!(product, expected, "q = {q}, {set:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn forward_evaluates_at_odd_powers_in_bit_reversed_order() {
+        let (log_n, n) = (9u32, 512usize);
+        let modulus = Modulus::new(786_433).unwrap();
+        let psi = primes::primitive_root(&modulus, 2 << log_n).unwrap();
+        let a = random(n, modulus.value(), 4);
+        let mut values = a.clone();
+        NttTable::new(log_n, &modulus, InstructionSet::detect()).unwrap().forward(&mut values);
+        for i in [0usize, 1, 2, 77, 511] {
+            let reversed = (i as u32).reverse_bits() >> (32 - log_n);
+            let point = modulus.pow(psi, u64::from(2 * reversed + 1));
+            let horner = a
+                .iter()
+                .rev()
+                .fold(0, |sum, &c| modulus.add(modulus.mul(sum, point), c));
+            assert_eq!(values[i], horner);
+        }
+    }
+
+    #[test]
+    fn products_match_tfhe_ntt_at_full_size() {
+        let (log_n, n) = (16, 1 << 16);
+        let primes = sheet_primes();
+        for q in [
+            primes[0],
+            primes[1],
+            primes[30],
+            primes[120],
+            primes[200],
+            primes[243],
+        ] {
+            let modulus = Modulus::new(q).unwrap();
+            let table = NttTable::new(log_n, &modulus, InstructionSet::detect()).unwrap();
+            let plan = tfhe_ntt::prime32::Plan::try_new(n, q).unwrap();
+            let (a, b) = (random(n, q, 1), random(n, q, 2));
+            let (mut x, mut y) = (a.clone(), b.clone());
+            table.forward(&mut x);
+            table.forward(&mut y);
+            x.iter_mut()
+                .zip(&y)
+                .for_each(|(x, &y)| *x = modulus.mul(*x, y));
+            table.inverse(&mut x);
+            let (mut u, mut v) = (a, b);
+            plan.fwd(&mut u);
+            plan.fwd(&mut v);
+            plan.mul_assign_normalize(&mut u, &v);
+            plan.inv(&mut u);
+            assert_eq!(x, u, "q = {q}");
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_transforms_every_size_alike() {
+        for (log_n, q) in (8..=16).flat_map(|log_n| [(log_n, 786_433), (log_n, 268_042_241)]) {
+            let modulus = Modulus::new(q).unwrap();
+            let n = 1 << log_n;
+            let worst = [random(n, q, 6), vec![q - 1; n], vec![0; n], (0..n as u32).map(|i| (i & 1) * (q - 1)).collect()];
+            let oracle = NttTable::new(log_n, &modulus, InstructionSet::Portable).unwrap();
+            for set in InstructionSet::all_available() {
+                let table = NttTable::new(log_n, &modulus, set).unwrap();
+                for a in &worst {
+                    let (mut x, mut y) = (a.clone(), a.clone());
+                    oracle.forward(&mut x);
+                    table.forward(&mut y);
+                    assert!(x == y, "forward, N = 2^{log_n}, q = {q}, {set:?}");
+                    let (mut x, mut y) = (a.clone(), a.clone());
+                    oracle.inverse(&mut x);
+                    table.inverse(&mut y);
+                    assert!(x == y, "inverse, N = 2^{log_n}, q = {q}, {set:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The last stages of a vector transform: a square of `LANES` vectors is loaded once, transformed along its rows with broadcast twiddles,
+//! transposed, transformed along the other axis with one twiddle per lane, transposed back and stored.
+
+use super::super::simd::{Avx2, Avx512, Vector};
+use super::passes::{fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage, twiddle, Constants};
+use super::VectorTable;
+
+/// Vectors that can transform a square of `LANES * LANES` words.
+pub(super) trait Square: Vector {
+    /// log2 of the lanes.
+    const LOG: u32;
+    /// Most stages in one strided pass: limited by the registers.
+    const PASS: u32;
+
+    /// Forward, to canonical residues; `square` numbers the squares of the array, `fold` says that bound 16 comes in.
+    unsafe fn forward_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, fold: bool);
+    /// Inverse, from canonical residues to bound 2, or to the finished transform if `last`.
+    unsafe fn inverse_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, last: bool);
+}
+
+/// Butterflies with one Montgomery twiddle per lane: `u + q +- t` with `t` in `(-q, q)`.
+macro_rules! forward_lanes {
+    ($x:ident, $c:ident, $inner:ident, $fold:expr; $(($i:literal, $j:literal, $t:literal))*) => { $(
+        let t = $x[$j].montgomery_product(Self::load($inner.add(($t - 1) * Self::LANES)), $c.q, $c.q_inverse);
+        let u = if $fold { $x[$i].fold($c.q8).add($c.q) } else { $x[$i].add($c.q) };
+        $x[$i] = u.add(t);
+        $x[$j] = u.sub(t);
+    )* };
+}
+
+macro_rules! inverse_lanes {
+    ($x:ident, $c:ident, $inner:ident; $(($i:literal, $j:literal, $t:literal, $bound:ident))*) => { $(
+        let w = Self::load($inner.add(($t - 1) * Self::LANES)).reverse();
+        let d = $x[$j].add($c.$bound).sub($x[$i]);
+        $x[$i] = $x[$i].add($x[$j]);
+        $x[$j] = d.montgomery_product(w, $c.q, $c.q_inverse).add($c.q);
+    )* };
+}
+
+impl Square for Avx512 {
+    const LOG: u32 = 4;
+    const PASS: u32 = 4;
+
+    #[inline(always)]
+    unsafe fn forward_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, fold: bool) {
+        // SAFETY: the caller vouches for 256 words at `a`, a square of the table, and the instruction set.
+        unsafe {
+            let mut x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
+            let root = table.squares + square;
+            if fold {
+                forward_rows!(16, x, c, table, root, true);
+            } else {
+                forward_rows!(16, x, c, table, root, false);
+            }
+            let mut x = Self::transpose(x);
+            let inner = table.inner.as_ptr().add(square * 15 * 16);
+            forward_lanes!(x, c, inner, true; (0, 8, 1) (1, 9, 1) (2, 10, 1) (3, 11, 1) (4, 12, 1) (5, 13, 1) (6, 14, 1) (7, 15, 1));
+            forward_lanes!(x, c, inner, false; (0, 4, 2) (1, 5, 2) (2, 6, 2) (3, 7, 2) (8, 12, 3) (9, 13, 3) (10, 14, 3) (11, 15, 3));
+            forward_lanes!(x, c, inner, false; (0, 2, 4) (1, 3, 4) (4, 6, 5) (5, 7, 5) (8, 10, 6) (9, 11, 6) (12, 14, 7) (13, 15, 7));
+            forward_lanes!(x, c, inner, false; (0, 1, 8) (2, 3, 9) (4, 5, 10) (6, 7, 11) (8, 9, 12) (10, 11, 13) (12, 13, 14) (14, 15, 15));
+            fold_rows!(x, c;
+                q8: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; q4: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15;
+                q2: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; q: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+            let x = Self::transpose(x);
+            for k in 0..16 {
+                x[k].store(a.add(16 * k));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inverse_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, last: bool) {
+        // SAFETY: as for the forward square.
+        unsafe {
+            let x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
+            let mut x = Self::transpose(x);
+            let mirror = table.squares - 1 - square;
+            let inner = table.inner.as_ptr().add(mirror * 15 * 16);
+            inverse_lanes!(x, c, inner; (0, 1, 15, q2) (2, 3, 14, q2) (4, 5, 13, q2) (6, 7, 12, q2) (8, 9, 11, q2) (10, 11, 10, q2) (12, 13, 9, q2) (14, 15, 8, q2));
+            inverse_lanes!(x, c, inner; (0, 2, 7, q4) (1, 3, 7, q2) (4, 6, 6, q4) (5, 7, 6, q2) (8, 10, 5, q4) (9, 11, 5, q2) (12, 14, 4, q4) (13, 15, 4, q2));
+            inverse_lanes!(x, c, inner; (0, 4, 3, q8) (1, 5, 3, q4) (2, 6, 3, q2) (3, 7, 3, q2) (8, 12, 2, q8) (9, 13, 2, q4) (10, 14, 2, q2) (11, 15, 2, q2));
+            fold_rows!(x, c; q8: 0 8);
+            inverse_lanes!(x, c, inner; (0, 8, 1, q8) (1, 9, 1, q8) (2, 10, 1, q4) (3, 11, 1, q4) (4, 12, 1, q2) (5, 13, 1, q2) (6, 14, 1, q2) (7, 15, 1, q2));
+            fold_rows!(x, c; q8: 0 1; q4: 0 1 2 3; q2: 0 1 2 3 4 5 6 7);
+            let mut x = Self::transpose(x);
+            let root = table.squares + mirror;
+            if last {
+                inverse_rows!(16, x, c, table, root, true);
+            } else {
+                inverse_rows!(16, x, c, table, root, false);
+            }
+            for k in 0..16 {
+                x[k].store(a.add(16 * k));
+            }
+        }
+    }
+}
+
+impl Square for Avx2 {
+    const LOG: u32 = 3;
+    const PASS: u32 = 3;
+
+    #[inline(always)]
+    unsafe fn forward_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, fold: bool) {
+        // SAFETY: the caller vouches for 64 words at `a`, a square of the table, and the instruction set.
+        unsafe {
+            let mut x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));
+            let root = table.squares + square;
+            if fold {
+                forward_rows!(8, x, c, table, root, true);
+            } else {
+                forward_rows!(8, x, c, table, root, false);
+            }
+            let mut x = Self::transpose(x);
+            let inner = table.inner.as_ptr().add(square * 7 * 8);
+            forward_lanes!(x, c, inner, true; (0, 4, 1) (1, 5, 1) (2, 6, 1) (3, 7, 1));
+            forward_lanes!(x, c, inner, false; (0, 2, 2) (1, 3, 2) (4, 6, 3) (5, 7, 3));
+            forward_lanes!(x, c, inner, false; (0, 1, 4) (2, 3, 5) (4, 5, 6) (6, 7, 7));
+            fold_rows!(x, c; q8: 0 1 2 3 4 5 6 7; q4: 0 1 2 3 4 5 6 7; q2: 0 1 2 3 4 5 6 7; q: 0 1 2 3 4 5 6 7);
+            let x = Self::transpose(x);
+            for k in 0..8 {
+                x[k].store(a.add(8 * k));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inverse_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, last: bool) {
+        // SAFETY: as for the forward square.
+        unsafe {
+            let x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));
+            let mut x = Self::transpose(x);
+            let mirror = table.squares - 1 - square;
+            let inner = table.inner.as_ptr().add(mirror * 7 * 8);
+            inverse_lanes!(x, c, inner; (0, 1, 7, q2) (2, 3, 6, q2) (4, 5, 5, q2) (6, 7, 4, q2));
+            inverse_lanes!(x, c, inner; (0, 2, 3, q4) (1, 3, 3, q2) (4, 6, 2, q4) (5, 7, 2, q2));
+            inverse_lanes!(x, c, inner; (0, 4, 1, q8) (1, 5, 1, q4) (2, 6, 1, q2) (3, 7, 1, q2));
+            fold_rows!(x, c; q8: 0; q4: 0 1; q2: 0 1 2 3);
+            let mut x = Self::transpose(x);
+            let root = table.squares + mirror;
+            if last {
+                inverse_rows!(8, x, c, table, root, true);
+            } else {
+                inverse_rows!(8, x, c, table, root, false);
+            }
+            for k in 0..8 {
+                x[k].store(a.add(8 * k));
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Vectors of 32-bit words for the kernels, and the choice of instruction set at run time.
+//!
+//! A kernel is written once, generic over [`Vector`]; [`with_vectors!`] compiles it for every instruction set and picks one.
+//! Every set computes the same canonical residues.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod word;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use word::Word;
+
+use crate::arith::Modulus;
+
+/// Which instructions the kernels use. The choice changes speed, never a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// Plain Rust.
+    Portable,
+    /// 256-bit vectors.
+    Avx2,
+    /// 512-bit vectors (F, BW, DQ, VL).
+    Avx512,
+}
+
+impl InstructionSet {
+    /// The widest set this machine has.
+    pub fn detect() -> Self {
+        [Self::Avx512, Self::Avx2].into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// Whether this machine has the set.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// Every set this machine has, for tests that compare them.
+    pub fn all_available() -> Vec<Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|set| set.is_available()).collect()
+    }
+}
+
+/// Constants of one modulus for vector code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reducer {
+    /// The prime.
+    pub q: u32,
+    /// `q^-1 mod 2^32`.
+    pub q_inverse: u32,
+    /// `2^32 mod q` and its Shoup quotient: undoes a Montgomery reduction.
+    pub radix: crate::arith::ShoupFactor,
+}
+
+impl Reducer {
+    pub fn new(modulus: &Modulus) -> Self {
+        let q = modulus.value();
+        let mut inverse = q;
+        for _ in 0..5 {
+            inverse = inverse.wrapping_mul(2u32.wrapping_sub(q.wrapping_mul(inverse)));
+        }
+        Self { q, q_inverse: inverse, radix: modulus.shoup(modulus.reduce_u64(1 << 32)) }
+    }
+}
+
+/// A vector of `LANES` 32-bit words. Words wrap. All functions are `unsafe` because they need the instruction set of the implementor;
+/// `load` and `store` need `LANES` accessible words besides.
+///
+/// # Safety
+/// Call only on a machine that has the instruction set, from a function compiled with it (see [`with_vectors!`]).
+pub(crate) trait Vector: Copy {
+    /// Words per vector.
+    const LANES: usize;
+    /// 64-bit accumulators, one per lane.
+    type Wide: Copy;
+
+    unsafe fn load(from: *const u32) -> Self;
+    unsafe fn store(self, to: *mut u32);
+    unsafe fn splat(word: u32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    /// Unsigned minimum.
+    unsafe fn min(self, other: Self) -> Self;
+    /// `self * w mod q` in `[0, 2q)` for any words; `quotient = floor(w 2^32 / q)`. Both constants the same in all lanes.
+    unsafe fn shoup(self, w: Self, quotient: Self, q: Self) -> Self;
+
+    unsafe fn wide_zero() -> Self::Wide;
+    /// `sum + a * b` lane by lane.
+    unsafe fn mac(sum: Self::Wide, a: Self, b: Self) -> Self::Wide;
+    /// `sum + a * b` for a `b` that is the same in all lanes.
+    unsafe fn mac_splat(sum: Self::Wide, a: Self, b: u32) -> Self::Wide;
+    /// `sum + a * b` for a 64-bit `b` that is the same in all lanes; wraps.
+    unsafe fn mac_splat_wide(sum: Self::Wide, a: Self, b: u64) -> Self::Wide;
+    /// `sum + c` for a constant.
+    unsafe fn wide_add(sum: Self::Wide, c: u64) -> Self::Wide;
+    /// The words `sum >> 57`.
+    unsafe fn wide_top(sum: Self::Wide) -> Self;
+    /// `sum 2^-32 mod q` as a word in `(0, sum 2^-32 + q)`; needs `sum < 2^64 - q 2^32`.
+    unsafe fn montgomery(sum: Self::Wide, q: Self, q_inverse: Self) -> Self;
+
+    /// From `[0, 2 bound)` to `[0, bound)` if `bound` is a multiple of q: subtracts it where possible.
+    #[inline(always)]
+    unsafe fn fold(self, bound: Self) -> Self {
+        // SAFETY: the caller has the instruction set.
+        unsafe { self.min(self.sub(bound)) }
+    }
+
+    /// `sum mod q`, canonical, for `sum < 2^64 - q 2^32`.
+    #[inline(always)]
+    unsafe fn reduce(sum: Self::Wide, c: &Reducer) -> Self {
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            let q = Self::splat(c.q);
+            let r = Self::montgomery(sum, q, Self::splat(c.q_inverse));
+            r.shoup(Self::splat(c.radix.value), Self::splat(c.radix.quotient), q).fold(q)
+        }
+    }
+}
+
+/// Compiles the body of a generic kernel for each instruction set and calls the one of `$set`.
+/// `with_vectors!(set, fn kernel<V>(a: *const u32, ...) { ... })` passes the variables of the same names.
+macro_rules! with_vectors {
+    ($set:expr, fn $name:ident<$v:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {{
+        #[inline(always)]
+        unsafe fn $name<$v: $crate::ring::simd::Vector>($($arg: $ty),*) $body
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        unsafe fn avx512($($arg: $ty),*) {
+            // SAFETY: compiled with the set; the pointers are the caller's promise.
+            unsafe { $name::<$crate::ring::simd::Avx512>($($arg),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2")]
+        unsafe fn avx2($($arg: $ty),*) {
+            // SAFETY: as above.
+            unsafe { $name::<$crate::ring::simd::Avx2>($($arg),*) }
+        }
+        match $set {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `InstructionSet` in a context is an available one; bounds are checked by the caller.
+            $crate::ring::simd::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            $crate::ring::simd::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
+            // SAFETY: plain words need no instruction set.
+            _ => unsafe { $name::<$crate::ring::simd::Word>($($arg),*) },
+        }
+    }};
+}
+pub(crate) use with_vectors;
