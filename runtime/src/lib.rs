@@ -2,6 +2,7 @@
 
 pub mod arith;
 pub mod backend;
+pub mod bootstrap;
 pub mod ckks;
 pub mod client;
 pub mod ring;
