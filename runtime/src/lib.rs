@@ -5,5 +5,6 @@ pub mod backend;
 pub mod bootstrap;
 pub mod ckks;
 pub mod client;
+pub mod exec;
 pub mod ring;
 pub mod rlwe;

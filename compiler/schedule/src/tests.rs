@@ -62,7 +62,8 @@ fn every_single_byte_change_and_truncation_is_refused() {
 
 #[test]
 fn verify_names_what_is_wrong() {
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Program)>)> = vec![
+    type Change = Box<dyn FnOnce(&mut Program)>;
+    let cases: Vec<(&str, Change)> = vec![
         (
             "holds nothing",
             Box::new(|p| drop(p.instructions.remove(1))),

@@ -1,0 +1,84 @@
+//! Execution of schedules at ciphertext height: one [`walk`], several executors.
+//!
+//! [`clear`] runs a schedule on plain slot vectors with modelled noise, [`trace`] follows levels and scales only, `rns` is the real one.
+//! [`ports`] is the client's side: from inputs to slots and back.
+
+pub mod clear;
+pub mod noise;
+pub mod ports;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+mod walk;
+
+pub use walk::{walk, Kind, KindTime, Progress, Timing};
+
+use heron_schedule::params::ParameterError;
+use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
+use heron_schedule::{VerifyError, WeightsError};
+use thiserror::Error;
+
+/// Why a schedule stopped.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// The schedule contradicts itself.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A plaintext vector could not be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A level or scale the parameters do not have.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// The inputs given are not those of the schedule.
+    #[error("inputs: {0}")]
+    Inputs(String),
+    /// An instruction failed.
+    #[error("instruction {index} (layer `{layer}`): {reason}")]
+    Instruction {
+        /// Its position from 0.
+        index: usize,
+        /// The layer it belongs to.
+        layer: String,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// An operation of the evaluator was refused.
+    #[error("{0}")]
+    Evaluator(String),
+}
+
+/// What a schedule can be run on. A `Ct` is one ciphertext, or what stands for it; steps are left rotations in slots.
+pub trait Executor {
+    /// A ciphertext, or what stands for it.
+    type Ct;
+
+    /// Called before each instruction with its position and layer.
+    fn begin(&mut self, _index: usize, _layer: u32) {}
+    /// A ciphertext of an input.
+    fn input(&mut self, op: &Input) -> Result<Self::Ct, ExecError>;
+    /// Hands a ciphertext of an output over.
+    fn output(&mut self, op: &Output, source: &Self::Ct) -> Result<(), ExecError>;
+    /// Results of a linear step, one level below its sources; `sources` in the order of `op.src`.
+    fn linear(&mut self, op: &Linear, sources: &[&Self::Ct]) -> Result<Vec<Self::Ct>, ExecError>;
+    /// A combination at `op.level_out`; `sources` in the order of `op.term`.
+    fn combine(&mut self, op: &Combine, sources: &[&Self::Ct]) -> Result<Self::Ct, ExecError>;
+    /// A sum of products, relinearised and rescaled; `pairs` in the order of `op.pair`.
+    fn mul_sum(
+        &mut self,
+        op: &MulSum,
+        pairs: &[(&Self::Ct, &Self::Ct)],
+    ) -> Result<Self::Ct, ExecError>;
+    /// Rotations of one source, in the order of `op.out`.
+    fn rotate(&mut self, op: &Rotate, source: &Self::Ct) -> Result<Vec<Self::Ct>, ExecError>;
+    /// A bootstrap: as many results as sources.
+    fn bootstrap(
+        &mut self,
+        op: &Bootstrap,
+        sources: &[&Self::Ct],
+    ) -> Result<Vec<Self::Ct>, ExecError>;
+    /// Seconds of wall time spent encoding plaintexts since the last call; the walk books them apart.
+    fn take_encoding_seconds(&mut self) -> f64 {
+        0.0
+    }
+}

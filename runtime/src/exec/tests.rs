@@ -1,0 +1,156 @@
+//! The executors on the sample program of the schedule crate.
+
+use super::clear::Clear;
+use super::ports::{pack, unpack};
+use super::trace::Trace;
+use super::{walk, ExecError, Timing};
+use heron_schedule::params::Profile;
+use heron_schedule::proto::{instruction::Op, Program};
+use heron_schedule::recount::recount;
+use heron_schedule::sample::{
+    sample, sample_program, sample_reference, SAMPLE_BATCH, SAMPLE_ELEMENTS,
+};
+use heron_schedule::Schedule;
+
+fn inputs(count: usize) -> Vec<Vec<f64>> {
+    let value = |lane: usize, i: usize| ((lane * 8 + i) as f64 * 0.377).rem_euclid(2.0) - 1.0;
+    (0..count)
+        .map(|lane| (0..SAMPLE_ELEMENTS).map(|i| value(lane, i)).collect())
+        .collect()
+}
+
+struct Run {
+    outputs: Vec<Vec<f64>>,
+    flagged: Vec<usize>,
+    timing: Timing,
+}
+
+fn run(schedule: &Schedule, inputs: &[Vec<f64>], seed: Option<u64>) -> Result<Run, ExecError> {
+    let program = schedule.program();
+    let slots = schedule.params().slots();
+    let lanes: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let packed = pack(&program.inputs[0], None, SAMPLE_BATCH, slots, &lanes).expect("packs");
+    let mut clear = Clear::new(schedule, vec![packed], seed)?;
+    let timing = walk(program, &mut clear, &mut |_| ())?;
+    let (outputs, flags) = clear.into_outputs();
+    let outputs = unpack(&program.outputs[0], SAMPLE_BATCH, &outputs[0], inputs.len());
+    Ok(Run {
+        outputs: outputs.expect("unpacks"),
+        flagged: flags.iter().map(|f| f.lane).collect(),
+        timing,
+    })
+}
+
+fn worst(found: &[f64], expected: &[f64]) -> f64 {
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, f64::max)
+}
+
+fn changed(change: impl FnOnce(&mut Program)) -> Schedule {
+    let (mut program, weights) = sample_program(Profile::Toy).expect("sample");
+    change(&mut program);
+    let slots = 2048;
+    program.keys = heron_schedule::keys::required_keys(&program, slots);
+    Schedule::new(program, weights).expect("still a schedule")
+}
+
+#[test]
+fn clear_without_noise_equals_the_formula_and_with_noise_stays_near() {
+    let schedule = sample(Profile::Toy).expect("sample");
+    let inputs = inputs(SAMPLE_BATCH);
+    let exact = run(&schedule, &inputs, None).expect("runs");
+    let noisy = run(&schedule, &inputs, Some(7)).expect("runs");
+    let again = run(&schedule, &inputs, Some(7)).expect("runs");
+    assert_eq!(noisy.outputs, again.outputs);
+    // A bootstrap's noise is six deviations of 2^-22 at most; squaring a value below 2 multiplies it by at most 4.
+    let bound = 4.0 * 6.0 * 2f64.powi(-22) + 1e-7;
+    for (lane, input) in inputs.iter().enumerate() {
+        let expected = sample_reference(input);
+        let clean = worst(&exact.outputs[lane], &expected);
+        let error = worst(&noisy.outputs[lane], &expected);
+        println!(
+            "lane {lane}: {clean:.2e} (bound 1e-14), with noise {error:.2e} (bound {bound:.2e})"
+        );
+        assert!(clean < 1e-14 && error < bound && error > 0.0);
+    }
+}
+
+#[test]
+fn kinds_sum_to_the_time_of_the_walk() {
+    let schedule = sample(Profile::Toy).expect("sample");
+    let timing = run(&schedule, &inputs(1), Some(1)).expect("runs").timing;
+    let sum: f64 = timing.kinds().map(|(_, k)| k.seconds).sum();
+    println!("{sum} of {}", timing.seconds);
+    assert!((sum - timing.seconds).abs() <= 0.05 * timing.seconds);
+    let count: u64 = timing.kinds().map(|(_, k)| k.count).sum();
+    assert_eq!(count as usize, schedule.program().instructions.len());
+}
+
+#[test]
+fn an_outlier_in_one_lane_is_flagged_and_spoils_no_other() {
+    let schedule = sample(Profile::Toy).expect("sample");
+    let mut inputs = inputs(SAMPLE_BATCH);
+    let before = run(&schedule, &inputs, None).expect("runs");
+    assert!(before.flagged.is_empty(), "{:?}", before.flagged);
+    inputs[2] = vec![1e6; SAMPLE_ELEMENTS];
+    let after = run(&schedule, &inputs, None).expect("runs");
+    assert_eq!(after.flagged, vec![2]);
+    for lane in [0, 1, 3] {
+        assert_eq!(after.outputs[lane], before.outputs[lane]);
+    }
+    assert_ne!(after.outputs[2], before.outputs[2]);
+}
+
+#[test]
+fn changing_a_weight_an_instruction_or_a_rotation_changes_the_output() {
+    let inputs = inputs(2);
+    let base = run(&sample(Profile::Toy).expect("sample"), &inputs, None).expect("runs");
+    let (program, weights) = sample_program(Profile::Toy).expect("sample");
+    let mut bytes = weights.bytes().to_vec();
+    bytes[6] ^= 0x08;
+    let one_weight = Schedule::new(program, bytes.into()).expect("still a schedule");
+    let one_rotation = changed(|p| match &mut p.instructions[4].op {
+        Some(Op::Rotate(op)) => op.out[0].step += 4,
+        _ => panic!("a rotation stands here"),
+    });
+    let without_squares = changed(|p| {
+        p.instructions.remove(2);
+        match &mut p.instructions[2].op {
+            Some(Op::Combine(op)) => drop(op.term.pop()),
+            _ => panic!("a combination stands here"),
+        }
+        p.instructions[2].free = vec![1];
+    });
+    for (what, schedule) in [
+        ("weight", one_weight),
+        ("rotation", one_rotation),
+        ("instruction", without_squares),
+    ] {
+        let found = run(&schedule, &inputs, None).expect("runs");
+        let difference = worst(&found.outputs[0], &base.outputs[0]);
+        println!("{what}: {difference:.2e}");
+        assert!(difference > 1e-6, "{what}");
+    }
+}
+
+#[test]
+fn deleting_an_instruction_that_others_read_is_refused() {
+    let (mut program, weights) = sample_program(Profile::Toy).expect("sample");
+    program.instructions.remove(5);
+    assert!(Schedule::new(program.clone(), weights.clone()).is_err());
+    let schedule = sample(Profile::Toy).expect("sample");
+    let slots = vec![vec![vec![0.0; 2048]]];
+    let mut clear = Clear::new(&schedule, slots, None).expect("inputs fit");
+    let found = walk(&program, &mut clear, &mut |_| ());
+    assert!(matches!(found, Err(ExecError::Instruction { .. })));
+}
+
+#[test]
+fn a_trace_counts_what_the_recount_counts() {
+    let schedule = sample(Profile::Toy).expect("sample");
+    let mut trace = Trace::new(schedule.params());
+    walk(schedule.program(), &mut trace, &mut |_| ()).expect("traces");
+    let counted = recount(schedule.program(), schedule.params().slots());
+    assert_eq!(trace.operations, counted.operations);
+    assert_eq!(trace.lowest.map(|l| l.0), Some(2));
+}
