@@ -16,6 +16,7 @@ pub enum Coefficients {
 /// Largest narrow coefficient's bits, and wide one's.
 const NARROW_BITS: u32 = 62;
 const WIDE_BITS: u32 = 126;
+const LOW: u64 = 0xffff_ffff;
 
 /// A plaintext polynomial with integer coefficients in the subring of polynomials in X^(2^log_stride); coefficient k belongs to X^(k·2^log_stride).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +206,7 @@ pub(super) struct Reducer {
     /// -1/prime modulo 2^32.
     negated_inverse: u32,
     /// 2^(32·(i+1)) modulo prime: the weight of word i before Montgomery's division by 2^32.
-    weights: [u64; 4],
+    weights: [u32; 4],
     /// What takes 2^62, or 2^126, off again.
     narrow_offset: u64,
     wide_offset: u64,
@@ -223,7 +224,7 @@ impl Reducer {
         Reducer {
             prime,
             negated_inverse: inverse.wrapping_neg(),
-            weights: [power(32), power(64), power(96), power(128)],
+            weights: [32, 64, 96, 128].map(|bits| power(bits) as u32),
             narrow_offset: p - power(NARROW_BITS + 32),
             wide_offset: p - power(WIDE_BITS + 32),
         }
@@ -232,16 +233,18 @@ impl Reducer {
     /// x / 2^32 modulo prime, below 2^-32·x + prime.
     #[inline(always)]
     fn divide(&self, x: u64) -> u32 {
-        let m = (x as u32).wrapping_mul(self.negated_inverse);
-        ((x + u64::from(m) * u64::from(self.prime)) >> 32) as u32
+        // Kept in 64-bit lanes: vector units multiply the low halves of those in one step.
+        let m = (x & LOW).wrapping_mul(u64::from(self.negated_inverse)) & LOW;
+        ((x + m * u64::from(self.prime)) >> 32) as u32
     }
 
     #[inline(always)]
     fn narrow(&self, value: i64) -> u32 {
         let shifted = (value as u64).wrapping_add(1 << NARROW_BITS);
-        let (low, high) = (shifted & 0xffff_ffff, shifted >> 32);
+        let (low, high) = (shifted & LOW, shifted >> 32);
         // high < 2^31, so the sum is below 1.5·2^32·prime and the quotient below 2.5·prime.
-        let x = low * self.weights[0] + high * self.weights[1] + self.narrow_offset;
+        let weight = |i: usize| u64::from(self.weights[i]);
+        let x = low * weight(0) + high * weight(1) + self.narrow_offset;
         let t = self.divide(x);
         let t = t.min(t.wrapping_sub(2 * self.prime));
         t.min(t.wrapping_sub(self.prime))
@@ -253,7 +256,7 @@ impl Reducer {
         let word = |i: u32| u64::from((shifted >> (32 * i)) as u32);
         // Four terms below 2^32·prime and the offset: the sum is below 2^62 + 2^28, the quotient below 5·prime < 2^31.
         let x = (0..4).fold(self.wide_offset, |x, i| {
-            x + word(i) * self.weights[i as usize]
+            x + word(i) * u64::from(self.weights[i as usize])
         });
         let t = self.divide(x);
         let t = t.min(t.wrapping_sub(4 * self.prime));
