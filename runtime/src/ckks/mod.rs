@@ -1,9 +1,13 @@
 //! CKKS on top of `rlwe`: ciphertexts with exact scales and the operations on them.
 
 pub mod ciphertext;
+pub mod diagonals;
 pub mod encoding;
 pub mod error;
 pub mod evaluator;
+pub mod linear;
+#[cfg(test)]
+mod linear_tests;
 mod multiply;
 pub mod noise;
 mod rotate;
@@ -13,6 +17,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use ciphertext::{Basis, Ciphertext, Plaintext, RotationStep};
+pub use diagonals::{EncodeOnDemand, EncodedDiagonals};
 pub use error::CkksError;
 pub use evaluator::Evaluator;
+pub use linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
 pub use noise::NoiseModel;
