@@ -42,26 +42,30 @@ pub fn minimax(f: impl Fn(f64) -> f64, weight: impl Fn(f64) -> f64, degree: usiz
     let points: Vec<f64> = (0..m)
         .map(|i| libm::cos(std::f64::consts::PI * (i as f64 + 0.5) / m as f64))
         .collect();
-    let rows: Vec<Vec<f64>> = points.iter().map(|&u| basis(u, degree)).collect();
+    let rows: Vec<Vec<f64>> = points.iter().map(|&u| basis(u, 2 * degree + 1)).collect();
     let values: Vec<f64> = points.iter().map(|&u| f(u)).collect();
     let squares: Vec<f64> = points.iter().map(|&u| weight(u) * weight(u)).collect();
     let mut lawson = vec![1.0 / m as f64; m];
     for _ in 0..ROUNDS {
-        let mut normal = vec![0.0; n * (n + 1)];
+        // T_a T_b = (T_{a+b} + T_{|a−b|})/2, so the normal equations need only 2n moments.
+        let mut moments = vec![0.0; 2 * n];
+        let mut right = vec![0.0; n];
         for i in 0..m {
             let w = lawson[i] * squares[i];
-            for a in 0..n {
-                let wa = w * rows[i][a];
-                for b in 0..=a {
-                    normal[a * (n + 1) + b] += wa * rows[i][b];
-                }
-                normal[a * (n + 1) + n] += wa * values[i];
+            for (moment, t) in moments.iter_mut().zip(&rows[i]) {
+                *moment += w * t;
+            }
+            let wf = w * values[i];
+            for (r, t) in right.iter_mut().zip(&rows[i]) {
+                *r += wf * t;
             }
         }
+        let mut normal = vec![0.0; n * (n + 1)];
         for a in 0..n {
-            for b in a + 1..n {
-                normal[a * (n + 1) + b] = normal[b * (n + 1) + a];
+            for b in 0..n {
+                normal[a * (n + 1) + b] = (moments[a + b] + moments[a.abs_diff(b)]) / 2.0;
             }
+            normal[a * (n + 1) + n] = right[a];
         }
         let Some(coefficients) = solve(normal, n) else {
             break;
