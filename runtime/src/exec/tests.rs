@@ -1,10 +1,16 @@
 //! The executors on the sample program of the schedule crate.
 
 use super::clear::Clear;
+use super::key_request::program_keys;
 use super::ports::{pack, unpack};
+use super::rns::{Refresh, Rns};
 use super::trace::Trace;
 use super::{walk, ExecError, Timing};
-use heron_schedule::params::Profile;
+use crate::ckks::encoding::Complex;
+use crate::ckks::testing::Lab;
+use crate::ckks::Ciphertext;
+use crate::ring::RnsPoly;
+use heron_schedule::params::{Level, Profile};
 use heron_schedule::proto::{instruction::Op, Program};
 use heron_schedule::recount::recount;
 use heron_schedule::sample::{
@@ -153,4 +159,63 @@ fn a_trace_counts_what_the_recount_counts() {
     let counted = recount(schedule.program(), schedule.params().slots());
     assert_eq!(trace.operations, counted.operations);
     assert_eq!(trace.lowest.map(|l| l.0), Some(2));
+}
+
+/// Stands in for bootstrapping: decrypts and encrypts again. Only a test may hold the key.
+struct Cheat<'a>(&'a Lab);
+
+impl Refresh<RnsPoly> for Cheat<'_> {
+    fn refresh(
+        &self,
+        op: &heron_schedule::proto::Bootstrap,
+        sources: &[&Ciphertext],
+    ) -> Result<Vec<Ciphertext>, ExecError> {
+        let level = Level(op.level_out as u8);
+        Ok(sources
+            .iter()
+            .map(|ct| self.0.encrypt(&self.0.decrypt(ct), level, 99))
+            .collect())
+    }
+}
+
+#[test]
+fn ciphertexts_decrypt_to_what_clear_computes() {
+    let schedule = sample(Profile::Toy).expect("sample");
+    let program = schedule.program();
+    let request = program_keys(program, schedule.params()).expect("keys");
+    let lab = Lab::with_keys(schedule.params().clone(), &request);
+    let inputs = inputs(SAMPLE_BATCH);
+    let expected = run(&schedule, &inputs, None).expect("runs").outputs;
+    let lanes: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let slots = schedule.params().slots();
+    let packed = pack(&program.inputs[0], None, SAMPLE_BATCH, slots, &lanes).expect("packs");
+    let complex: Vec<Complex> = packed[0].iter().map(|&x| Complex::new(x, 0.0)).collect();
+    let encrypted = lab.encrypt(&complex, Level(4), 1);
+    let cheat = Cheat(&lab);
+    let mut rns = Rns::new(
+        &schedule,
+        &lab.evaluator,
+        &lab.encoder,
+        &cheat,
+        vec![vec![encrypted]],
+    )
+    .expect("inputs fit");
+    let timing = walk(program, &mut rns, &mut |_| ()).expect("runs");
+    let outputs = rns.into_outputs().expect("written");
+    let decrypted: Vec<f64> = lab.decrypt(&outputs[0][0]).iter().map(|c| c.re).collect();
+    let found = unpack(
+        &program.outputs[0],
+        SAMPLE_BATCH,
+        &[decrypted],
+        SAMPLE_BATCH,
+    );
+    // Noise of N = 2^12 at scale 2^40: each of the ten operations adds less than 2^-28, squares at most quadruple it.
+    let bound = 10.0 * 4.0 * 2f64.powi(-28);
+    for (lane, found) in found.expect("unpacks").iter().enumerate() {
+        let error = worst(found, &expected[lane]);
+        println!("lane {lane}: {error:.2e} (bound {bound:.2e})");
+        assert!(error < bound);
+    }
+    let encoding = timing.kinds().find(|(k, _)| k.name() == "encoding");
+    assert!(encoding.is_some_and(|(_, t)| t.seconds > 0.0));
 }

@@ -67,8 +67,16 @@ impl RingContext {
     ///
     /// # Errors
     /// As [`RingContext::new`].
-    pub fn with_instruction_set(log_n: u32, primes: &[u32], set: InstructionSet) -> Result<Arc<Self>, RingError> {
-        let set = if set.is_available() { set } else { InstructionSet::Portable };
+    pub fn with_instruction_set(
+        log_n: u32,
+        primes: &[u32],
+        set: InstructionSet,
+    ) -> Result<Arc<Self>, RingError> {
+        let set = if set.is_available() {
+            set
+        } else {
+            InstructionSet::Portable
+        };
         if !(MIN_LOG_DEGREE..=MAX_LOG_DEGREE).contains(&log_n) {
             return Err(RingError::Degree {
                 log_n,

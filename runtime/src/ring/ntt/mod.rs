@@ -62,10 +62,18 @@ impl NttTable {
         let n_inverse = modulus.inv(n as u32)?;
         let kind = match set {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 | InstructionSet::Avx2 => Kind::Vector(VectorTable::new(modulus, &powers, n_inverse, set)),
-            _ => Kind::Portable(powers.iter().map(|&w| modulus.shoup(w)).collect(), modulus.shoup(n_inverse)),
+            InstructionSet::Avx512 | InstructionSet::Avx2 => {
+                Kind::Vector(VectorTable::new(modulus, &powers, n_inverse, set))
+            }
+            _ => Kind::Portable(
+                powers.iter().map(|&w| modulus.shoup(w)).collect(),
+                modulus.shoup(n_inverse),
+            ),
         };
-        Some(Self { modulus: *modulus, kind })
+        Some(Self {
+            modulus: *modulus,
+            kind,
+        })
     }
 
     /// Coefficients to values, in place, canonical to canonical.
@@ -101,7 +109,12 @@ mod vector {
     use crate::ring::simd::{Avx2, Avx512};
 
     impl VectorTable {
-        pub(super) fn new(modulus: &Modulus, powers: &[u32], n_inverse: u32, set: InstructionSet) -> Self {
+        pub(super) fn new(
+            modulus: &Modulus,
+            powers: &[u32],
+            n_inverse: u32,
+            set: InstructionSet,
+        ) -> Self {
             let lanes = if set == InstructionSet::Avx512 { 16 } else { 8 };
             let squares = powers.len() / (lanes * lanes);
             let runs = powers.len() / lanes;
@@ -142,7 +155,13 @@ mod vector {
                 unsafe { forward::<Avx2>(table, a) }
             }
             // SAFETY: tables are only built for available instruction sets.
-            unsafe { if self.set == InstructionSet::Avx512 { avx512(self, a) } else { avx2(self, a) } }
+            unsafe {
+                if self.set == InstructionSet::Avx512 {
+                    avx512(self, a)
+                } else {
+                    avx2(self, a)
+                }
+            }
         }
 
         pub(super) fn inverse(&self, a: &mut [u32]) {
@@ -157,14 +176,26 @@ mod vector {
                 unsafe { inverse::<Avx2>(table, a) }
             }
             // SAFETY: tables are only built for available instruction sets.
-            unsafe { if self.set == InstructionSet::Avx512 { avx512(self, a) } else { avx2(self, a) } }
+            unsafe {
+                if self.set == InstructionSet::Avx512 {
+                    avx512(self, a)
+                } else {
+                    avx2(self, a)
+                }
+            }
         }
     }
 
     /// Stages of the strided passes before the squares, as even as possible, larger ones first; unused entries are zero.
     fn plan(stages: u32, most: u32) -> [u32; 4] {
         let count = stages.div_ceil(most).max(1);
-        std::array::from_fn(|i| if (i as u32) < count { (stages + count - 1 - i as u32) / count } else { 0 })
+        std::array::from_fn(|i| {
+            if (i as u32) < count {
+                (stages + count - 1 - i as u32) / count
+            } else {
+                0
+            }
+        })
     }
 
     #[inline(always)]
@@ -198,13 +229,26 @@ mod vector {
                 for (&stages, &fold) in passes[1..].iter().zip(&folds) {
                     if stages > 0 {
                         for i in 0..count {
-                            forward_pass::<V>(base.add(i * size), size, stages, root + i, table, fold);
+                            forward_pass::<V>(
+                                base.add(i * size),
+                                size,
+                                stages,
+                                root + i,
+                                table,
+                                fold,
+                            );
                         }
                         (count, size, root) = (count << stages, size >> stages, root << stages);
                     }
                 }
                 for i in 0..count {
-                    V::forward_square(base.add(i * size), block * count + i, table, &c, fold_square);
+                    V::forward_square(
+                        base.add(i * size),
+                        block * count + i,
+                        table,
+                        &c,
+                        fold_square,
+                    );
                 }
             }
         }
@@ -225,7 +269,13 @@ mod vector {
                 let base = a.add(block * length);
                 let per_block = table.squares >> passes[0];
                 for i in 0..per_block {
-                    V::inverse_square(base.add(i << (2 * V::LOG)), block * per_block + i, table, &c, only_square);
+                    V::inverse_square(
+                        base.add(i << (2 * V::LOG)),
+                        block * per_block + i,
+                        table,
+                        &c,
+                        only_square,
+                    );
                 }
                 let mut count = per_block;
                 for &stages in passes[1..].iter().rev() {
@@ -236,7 +286,14 @@ mod vector {
                         for i in 0..count {
                             // Root m + b is mirrored to 2m - 1 - b.
                             let mirror = 2 * m - 1 - (block * count + i);
-                            inverse_pass::<V>(base.add(i * size), size, stages, mirror, table, false);
+                            inverse_pass::<V>(
+                                base.add(i * size),
+                                size,
+                                stages,
+                                mirror,
+                                table,
+                                false,
+                            );
                         }
                     }
                 }
@@ -295,8 +352,13 @@ mod tests {
                 let (mut x, mut y) = (a.clone(), b.clone());
                 table.forward(&mut x);
                 table.forward(&mut y);
-                assert_eq!(&x, values.get_or_insert_with(|| x.clone()), "q = {q}, {set:?}");
-                let mut product: Vec<u32> = x.iter().zip(&y).map(|(&x, &y)| modulus.mul(x, y)).collect();
+                assert_eq!(
+                    &x,
+                    values.get_or_insert_with(|| x.clone()),
+                    "q = {q}, {set:?}"
+                );
+                let mut product: Vec<u32> =
+                    x.iter().zip(&y).map(|(&x, &y)| modulus.mul(x, y)).collect();
                 table.inverse(&mut product);
                 assert_eq!(product, expected, "q = {q}, {set:?}");
             }
@@ -310,7 +372,9 @@ mod tests {
         let psi = primes::primitive_root(&modulus, 2 << log_n).unwrap();
         let a = random(n, modulus.value(), 4);
         let mut values = a.clone();
-        NttTable::new(log_n, &modulus, InstructionSet::detect()).unwrap().forward(&mut values);
+        NttTable::new(log_n, &modulus, InstructionSet::detect())
+            .unwrap()
+            .forward(&mut values);
         for i in [0usize, 1, 2, 77, 511] {
             let reversed = (i as u32).reverse_bits() >> (32 - log_n);
             let point = modulus.pow(psi, u64::from(2 * reversed + 1));
@@ -359,7 +423,12 @@ mod tests {
         for (log_n, q) in (8..=16).flat_map(|log_n| [(log_n, 786_433), (log_n, 268_042_241)]) {
             let modulus = Modulus::new(q).unwrap();
             let n = 1 << log_n;
-            let worst = [random(n, q, 6), vec![q - 1; n], vec![0; n], (0..n as u32).map(|i| (i & 1) * (q - 1)).collect()];
+            let worst = [
+                random(n, q, 6),
+                vec![q - 1; n],
+                vec![0; n],
+                (0..n as u32).map(|i| (i & 1) * (q - 1)).collect(),
+            ];
             let oracle = NttTable::new(log_n, &modulus, InstructionSet::Portable).unwrap();
             for set in InstructionSet::all_available() {
                 let table = NttTable::new(log_n, &modulus, set).unwrap();

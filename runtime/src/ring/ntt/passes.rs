@@ -41,7 +41,12 @@ pub(super) unsafe fn twiddle<V: Vector>(table: &VectorTable, root: usize, t: usi
     let index = (root << level) + t - (1 << level);
     debug_assert!(index < table.values.len());
     // SAFETY: index is below the number of outer twiddles by construction of the passes; instruction set is the caller's.
-    unsafe { (V::splat(*table.values.get_unchecked(index)), V::splat(*table.quotients.get_unchecked(index))) }
+    unsafe {
+        (
+            V::splat(*table.values.get_unchecked(index)),
+            V::splat(*table.quotients.get_unchecked(index)),
+        )
+    }
 }
 
 /// One forward stage: each `(i, j, t)` is a butterfly of rows i and j with twiddle t. With `fold`, rows i come with bound 16.
@@ -148,7 +153,9 @@ macro_rules! inverse_rows {
         }
     };
 }
-pub(super) use {fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage};
+pub(super) use {
+    fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage,
+};
 
 macro_rules! define_passes {
     ($rows:tt, $forward:ident, $inverse:ident; $($k:literal)*) => {
@@ -202,7 +209,14 @@ define_passes!(2, forward2, inverse2; 0 1);
 /// # Safety
 /// `a` points to `length` words, `length >> stages` is a multiple of the lanes; the instruction set is present.
 #[inline(always)]
-pub(super) unsafe fn forward_pass<V: Vector>(a: *mut u32, length: usize, stages: u32, root: usize, table: &VectorTable, fold: bool) {
+pub(super) unsafe fn forward_pass<V: Vector>(
+    a: *mut u32,
+    length: usize,
+    stages: u32,
+    root: usize,
+    table: &VectorTable,
+    fold: bool,
+) {
     let stride = length >> stages;
     // SAFETY: handed on.
     unsafe {
@@ -220,7 +234,14 @@ pub(super) unsafe fn forward_pass<V: Vector>(a: *mut u32, length: usize, stages:
 /// # Safety
 /// As [`forward_pass`].
 #[inline(always)]
-pub(super) unsafe fn inverse_pass<V: Vector>(a: *mut u32, length: usize, stages: u32, mirror: usize, table: &VectorTable, last: bool) {
+pub(super) unsafe fn inverse_pass<V: Vector>(
+    a: *mut u32,
+    length: usize,
+    stages: u32,
+    mirror: usize,
+    table: &VectorTable,
+    last: bool,
+) {
     let stride = length >> stages;
     // SAFETY: handed on.
     unsafe {

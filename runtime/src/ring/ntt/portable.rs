@@ -21,12 +21,20 @@ pub(super) fn forward(q: &Modulus, twiddles: &[ShoupFactor], a: &mut [u32]) {
 }
 
 /// Gentleman-Sande with the forward table read backwards, then the factor 1/N.
-pub(super) fn inverse(q: &Modulus, twiddles: &[ShoupFactor], n_inverse: ShoupFactor, a: &mut [u32]) {
+pub(super) fn inverse(
+    q: &Modulus,
+    twiddles: &[ShoupFactor],
+    n_inverse: ShoupFactor,
+    a: &mut [u32],
+) {
     let n = a.len();
     let mut half = 1;
     let mut m = n / 2;
     while m > 0 {
-        for (block, &w) in a.chunks_exact_mut(2 * half).zip(twiddles[m..2 * m].iter().rev()) {
+        for (block, &w) in a
+            .chunks_exact_mut(2 * half)
+            .zip(twiddles[m..2 * m].iter().rev())
+        {
             let (left, right) = block.split_at_mut(half);
             for (x, y) in left.iter_mut().zip(right) {
                 let d = q.sub(*y, *x);

@@ -2,7 +2,10 @@
 //! transposed, transformed along the other axis with one twiddle per lane, transposed back and stored.
 
 use super::super::simd::{Avx2, Avx512, Vector};
-use super::passes::{fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage, twiddle, Constants};
+use super::passes::{
+    fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage,
+    twiddle, Constants,
+};
 use super::VectorTable;
 
 /// Vectors that can transform a square of `LANES * LANES` words.
@@ -13,9 +16,21 @@ pub(super) trait Square: Vector {
     const PASS: u32;
 
     /// Forward, to canonical residues; `square` numbers the squares of the array, `fold` says that bound 16 comes in.
-    unsafe fn forward_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, fold: bool);
+    unsafe fn forward_square(
+        a: *mut u32,
+        square: usize,
+        table: &VectorTable,
+        c: &Constants<Self>,
+        fold: bool,
+    );
     /// Inverse, from canonical residues to bound 2, or to the finished transform if `last`.
-    unsafe fn inverse_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, last: bool);
+    unsafe fn inverse_square(
+        a: *mut u32,
+        square: usize,
+        table: &VectorTable,
+        c: &Constants<Self>,
+        last: bool,
+    );
 }
 
 /// Butterflies with one Montgomery twiddle per lane: `u + q +- t` with `t` in `(-q, q)`.
@@ -42,7 +57,13 @@ impl Square for Avx512 {
     const PASS: u32 = 4;
 
     #[inline(always)]
-    unsafe fn forward_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, fold: bool) {
+    unsafe fn forward_square(
+        a: *mut u32,
+        square: usize,
+        table: &VectorTable,
+        c: &Constants<Self>,
+        fold: bool,
+    ) {
         // SAFETY: the caller vouches for 256 words at `a`, a square of the table, and the instruction set.
         unsafe {
             let mut x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
@@ -69,7 +90,13 @@ impl Square for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn inverse_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, last: bool) {
+    unsafe fn inverse_square(
+        a: *mut u32,
+        square: usize,
+        table: &VectorTable,
+        c: &Constants<Self>,
+        last: bool,
+    ) {
         // SAFETY: as for the forward square.
         unsafe {
             let x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
@@ -101,7 +128,13 @@ impl Square for Avx2 {
     const PASS: u32 = 3;
 
     #[inline(always)]
-    unsafe fn forward_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, fold: bool) {
+    unsafe fn forward_square(
+        a: *mut u32,
+        square: usize,
+        table: &VectorTable,
+        c: &Constants<Self>,
+        fold: bool,
+    ) {
         // SAFETY: the caller vouches for 64 words at `a`, a square of the table, and the instruction set.
         unsafe {
             let mut x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));
@@ -125,7 +158,13 @@ impl Square for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn inverse_square(a: *mut u32, square: usize, table: &VectorTable, c: &Constants<Self>, last: bool) {
+    unsafe fn inverse_square(
+        a: *mut u32,
+        square: usize,
+        table: &VectorTable,
+        c: &Constants<Self>,
+        last: bool,
+    ) {
         // SAFETY: as for the forward square.
         unsafe {
             let x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));

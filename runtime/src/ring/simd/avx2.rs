@@ -35,7 +35,10 @@ impl Avx2 {
         unsafe {
             let even = _mm256_mul_epu32(self.0, w.0);
             let odd = _mm256_mul_epu32(odd_lanes(self.0), odd_lanes(w.0));
-            Self(join_high(cancel_low(even, q.0, q_inverse.0), cancel_low(odd, q.0, q_inverse.0)))
+            Self(join_high(
+                cancel_low(even, q.0, q_inverse.0),
+                cancel_low(odd, q.0, q_inverse.0),
+            ))
         }
     }
 
@@ -43,7 +46,12 @@ impl Avx2 {
     #[inline(always)]
     pub unsafe fn reverse(self) -> Self {
         // SAFETY: AVX2 is the caller's.
-        unsafe { Self(_mm256_permutevar8x32_epi32(self.0, _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7))) }
+        unsafe {
+            Self(_mm256_permutevar8x32_epi32(
+                self.0,
+                _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+            ))
+        }
     }
 
     /// Transposes an 8 by 8 matrix of words.
@@ -115,13 +123,21 @@ impl Vector for Avx2 {
             let even = _mm256_mul_epu32(self.0, quotient.0);
             let odd = _mm256_mul_epu32(odd_lanes(self.0), quotient.0);
             let h = join_high(even, odd);
-            Self(_mm256_sub_epi32(_mm256_mullo_epi32(self.0, w.0), _mm256_mullo_epi32(h, q.0)))
+            Self(_mm256_sub_epi32(
+                _mm256_mullo_epi32(self.0, w.0),
+                _mm256_mullo_epi32(h, q.0),
+            ))
         }
     }
     #[inline(always)]
     unsafe fn wide_zero() -> Wide {
         // SAFETY: see above.
-        unsafe { Wide { even: _mm256_setzero_si256(), odd: _mm256_setzero_si256() } }
+        unsafe {
+            Wide {
+                even: _mm256_setzero_si256(),
+                odd: _mm256_setzero_si256(),
+            }
+        }
     }
     #[inline(always)]
     unsafe fn mac(sum: Wide, a: Self, b: Self) -> Wide {
@@ -148,11 +164,26 @@ impl Vector for Avx2 {
     unsafe fn mac_splat_wide(sum: Wide, a: Self, b: u64) -> Wide {
         // SAFETY: see above.
         unsafe {
-            let (low, high) = (_mm256_set1_epi64x((b & 0xffff_ffff) as i64), _mm256_set1_epi64x((b >> 32) as i64));
+            let (low, high) = (
+                _mm256_set1_epi64x((b & 0xffff_ffff) as i64),
+                _mm256_set1_epi64x((b >> 32) as i64),
+            );
             let odd = odd_lanes(a.0);
             Wide {
-                even: _mm256_add_epi64(sum.even, _mm256_add_epi64(_mm256_mul_epu32(a.0, low), _mm256_slli_epi64::<32>(_mm256_mul_epu32(a.0, high)))),
-                odd: _mm256_add_epi64(sum.odd, _mm256_add_epi64(_mm256_mul_epu32(odd, low), _mm256_slli_epi64::<32>(_mm256_mul_epu32(odd, high)))),
+                even: _mm256_add_epi64(
+                    sum.even,
+                    _mm256_add_epi64(
+                        _mm256_mul_epu32(a.0, low),
+                        _mm256_slli_epi64::<32>(_mm256_mul_epu32(a.0, high)),
+                    ),
+                ),
+                odd: _mm256_add_epi64(
+                    sum.odd,
+                    _mm256_add_epi64(
+                        _mm256_mul_epu32(odd, low),
+                        _mm256_slli_epi64::<32>(_mm256_mul_epu32(odd, high)),
+                    ),
+                ),
             }
         }
     }
@@ -161,7 +192,10 @@ impl Vector for Avx2 {
         // SAFETY: see above.
         unsafe {
             let c = _mm256_set1_epi64x(c as i64);
-            Wide { even: _mm256_add_epi64(sum.even, c), odd: _mm256_add_epi64(sum.odd, c) }
+            Wide {
+                even: _mm256_add_epi64(sum.even, c),
+                odd: _mm256_add_epi64(sum.odd, c),
+            }
         }
     }
     #[inline(always)]
@@ -176,7 +210,10 @@ impl Vector for Avx2 {
     unsafe fn montgomery(sum: Wide, q: Self, q_inverse: Self) -> Self {
         // SAFETY: see above.
         unsafe {
-            let (even, odd) = (cancel_low(sum.even, q.0, q_inverse.0), cancel_low(sum.odd, q.0, q_inverse.0));
+            let (even, odd) = (
+                cancel_low(sum.even, q.0, q_inverse.0),
+                cancel_low(sum.odd, q.0, q_inverse.0),
+            );
             Self(_mm256_add_epi32(join_high(even, odd), q.0))
         }
     }

@@ -35,7 +35,10 @@ impl Avx512 {
         unsafe {
             let even = _mm512_mul_epu32(self.0, w.0);
             let odd = _mm512_mul_epu32(odd_lanes(self.0), odd_lanes(w.0));
-            Self(join_high(cancel_low(even, q.0, q_inverse.0), cancel_low(odd, q.0, q_inverse.0)))
+            Self(join_high(
+                cancel_low(even, q.0, q_inverse.0),
+                cancel_low(odd, q.0, q_inverse.0),
+            ))
         }
     }
 
@@ -43,7 +46,12 @@ impl Avx512 {
     #[inline(always)]
     pub unsafe fn reverse(self) -> Self {
         // SAFETY: AVX-512F is the caller's.
-        unsafe { Self(_mm512_permutexvar_epi32(_mm512_set_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), self.0)) }
+        unsafe {
+            Self(_mm512_permutexvar_epi32(
+                _mm512_set_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                self.0,
+            ))
+        }
     }
 
     /// Lane `l` takes lane `indices[l]`.
@@ -129,13 +137,21 @@ impl Vector for Avx512 {
             let even = _mm512_mul_epu32(self.0, quotient.0);
             let odd = _mm512_mul_epu32(odd_lanes(self.0), quotient.0);
             let h = join_high(even, odd);
-            Self(_mm512_sub_epi32(_mm512_mullo_epi32(self.0, w.0), _mm512_mullo_epi32(h, q.0)))
+            Self(_mm512_sub_epi32(
+                _mm512_mullo_epi32(self.0, w.0),
+                _mm512_mullo_epi32(h, q.0),
+            ))
         }
     }
     #[inline(always)]
     unsafe fn wide_zero() -> Wide {
         // SAFETY: see above.
-        unsafe { Wide { even: _mm512_setzero_si512(), odd: _mm512_setzero_si512() } }
+        unsafe {
+            Wide {
+                even: _mm512_setzero_si512(),
+                odd: _mm512_setzero_si512(),
+            }
+        }
     }
     #[inline(always)]
     unsafe fn mac(sum: Wide, a: Self, b: Self) -> Wide {
@@ -162,11 +178,26 @@ impl Vector for Avx512 {
     unsafe fn mac_splat_wide(sum: Wide, a: Self, b: u64) -> Wide {
         // SAFETY: see above.
         unsafe {
-            let (low, high) = (_mm512_set1_epi64((b & 0xffff_ffff) as i64), _mm512_set1_epi64((b >> 32) as i64));
+            let (low, high) = (
+                _mm512_set1_epi64((b & 0xffff_ffff) as i64),
+                _mm512_set1_epi64((b >> 32) as i64),
+            );
             let odd = odd_lanes(a.0);
             Wide {
-                even: _mm512_add_epi64(sum.even, _mm512_add_epi64(_mm512_mul_epu32(a.0, low), _mm512_slli_epi64::<32>(_mm512_mul_epu32(a.0, high)))),
-                odd: _mm512_add_epi64(sum.odd, _mm512_add_epi64(_mm512_mul_epu32(odd, low), _mm512_slli_epi64::<32>(_mm512_mul_epu32(odd, high)))),
+                even: _mm512_add_epi64(
+                    sum.even,
+                    _mm512_add_epi64(
+                        _mm512_mul_epu32(a.0, low),
+                        _mm512_slli_epi64::<32>(_mm512_mul_epu32(a.0, high)),
+                    ),
+                ),
+                odd: _mm512_add_epi64(
+                    sum.odd,
+                    _mm512_add_epi64(
+                        _mm512_mul_epu32(odd, low),
+                        _mm512_slli_epi64::<32>(_mm512_mul_epu32(odd, high)),
+                    ),
+                ),
             }
         }
     }
@@ -175,7 +206,10 @@ impl Vector for Avx512 {
         // SAFETY: see above.
         unsafe {
             let c = _mm512_set1_epi64(c as i64);
-            Wide { even: _mm512_add_epi64(sum.even, c), odd: _mm512_add_epi64(sum.odd, c) }
+            Wide {
+                even: _mm512_add_epi64(sum.even, c),
+                odd: _mm512_add_epi64(sum.odd, c),
+            }
         }
     }
     #[inline(always)]
@@ -190,7 +224,10 @@ impl Vector for Avx512 {
     unsafe fn montgomery(sum: Wide, q: Self, q_inverse: Self) -> Self {
         // SAFETY: see above.
         unsafe {
-            let (even, odd) = (cancel_low(sum.even, q.0, q_inverse.0), cancel_low(sum.odd, q.0, q_inverse.0));
+            let (even, odd) = (
+                cancel_low(sum.even, q.0, q_inverse.0),
+                cancel_low(sum.odd, q.0, q_inverse.0),
+            );
             Self(_mm512_add_epi32(join_high(even, odd), q.0))
         }
     }

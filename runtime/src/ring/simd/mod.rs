@@ -31,7 +31,10 @@ pub enum InstructionSet {
 impl InstructionSet {
     /// The widest set this machine has.
     pub fn detect() -> Self {
-        [Self::Avx512, Self::Avx2].into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
+        [Self::Avx512, Self::Avx2]
+            .into_iter()
+            .find(|set| set.is_available())
+            .unwrap_or(Self::Portable)
     }
 
     /// Whether this machine has the set.
@@ -41,10 +44,12 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl"),
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -52,7 +57,10 @@ impl InstructionSet {
 
     /// Every set this machine has, for tests that compare them.
     pub fn all_available() -> Vec<Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|set| set.is_available()).collect()
+        [Self::Portable, Self::Avx2, Self::Avx512]
+            .into_iter()
+            .filter(|set| set.is_available())
+            .collect()
     }
 }
 
@@ -74,7 +82,11 @@ impl Reducer {
         for _ in 0..5 {
             inverse = inverse.wrapping_mul(2u32.wrapping_sub(q.wrapping_mul(inverse)));
         }
-        Self { q, q_inverse: inverse, radix: modulus.shoup(modulus.reduce_u64(1 << 32)) }
+        Self {
+            q,
+            q_inverse: inverse,
+            radix: modulus.shoup(modulus.reduce_u64(1 << 32)),
+        }
     }
 }
 
@@ -127,7 +139,8 @@ pub(crate) trait Vector: Copy {
         unsafe {
             let q = Self::splat(c.q);
             let r = Self::montgomery(sum, q, Self::splat(c.q_inverse));
-            r.shoup(Self::splat(c.radix.value), Self::splat(c.radix.quotient), q).fold(q)
+            r.shoup(Self::splat(c.radix.value), Self::splat(c.radix.quotient), q)
+                .fold(q)
         }
     }
 }

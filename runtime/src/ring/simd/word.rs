@@ -70,6 +70,10 @@ impl Vector for Word {
     unsafe fn montgomery(sum: u64, q: Self, q_inverse: Self) -> Self {
         let k = (sum as u32).wrapping_mul(q_inverse.0);
         let u = u64::from(k) * u64::from(q.0);
-        Self(((sum >> 32) as u32).wrapping_sub((u >> 32) as u32).wrapping_add(q.0))
+        Self(
+            ((sum >> 32) as u32)
+                .wrapping_sub((u >> 32) as u32)
+                .wrapping_add(q.0),
+        )
     }
 }
