@@ -98,15 +98,18 @@ impl Diagonals {
         product
     }
 
-    /// The same map on twice the slots, for inputs that repeat with the present period.
-    pub fn repeated(&self) -> Diagonals {
+    /// The same map on 2^log_slots slots (at least as many as now), for inputs that repeat with the present period or, where the map
+    /// does not wrap, for any.
+    pub fn repeated(&self, log_slots: u32) -> Diagonals {
+        let n = 1usize << log_slots;
+        let repeat = |d: &Vec<Complex>| d.iter().copied().cycle().take(n).collect();
         Diagonals {
-            log_slots: self.log_slots + 1,
+            log_slots,
             wraps: self.wraps,
             by_offset: self
                 .by_offset
                 .iter()
-                .map(|(&o, d)| (o, d.iter().chain(d).copied().collect()))
+                .map(|(&o, d)| (o, repeat(d)))
                 .collect(),
         }
     }

@@ -78,6 +78,16 @@ impl Rows {
         expect("SlotsToCoeffs", 3, &rows.stc)?;
         Ok(rows)
     }
+
+    /// Where real and imaginary parts are separated: below CoeffsToSlots.
+    pub fn split(&self) -> Level {
+        self.eval_mod.first().copied().unwrap_or(Level(0))
+    }
+
+    /// Where the copies of a sparse ciphertext are summed: before CoeffsToSlots' last stage, which makes parts of one period differ.
+    pub fn trace(&self) -> Level {
+        self.cts.last().copied().unwrap_or(Level(0))
+    }
 }
 
 /// Every scale of the circuit that is a choice; the others follow.
@@ -136,14 +146,12 @@ fn spread(total: Scale, count: usize) -> Result<Vec<Scale>, BootstrapError> {
 }
 
 impl ScalePlan {
-    /// Scales for `copies` = (N/2)/n' summed copies of n' = 2^log_used used slots; `halved` when the result's halves will be added up
-    /// (two real ciphertexts in one).
+    /// Scales for any number of used slots. The circuit's result is half the message, since two real ciphertexts in one are separated by
+    /// adding halves.
     pub fn new(
         params: &ParameterSet,
         rows: &Rows,
         tuning: Tuning,
-        log_used: u32,
-        halved: bool,
     ) -> Result<ScalePlan, BootstrapError> {
         // Q of a step: scale · Q(level - 1)/Q(level) = scale / Q.
         let step = |level: Level| -> Result<Scale, BootstrapError> {
@@ -192,17 +200,15 @@ impl ScalePlan {
             .times(tau)
             .and_then(|s| s.times(message_scale)?.over(raised))
             .ok_or(RANGE)?;
-        let mut out = params.scale(params.top_usable())?;
-        if halved {
-            out = out
-                .over(Scale::power_of_two(1).ok_or(RANGE)?)
-                .ok_or(RANGE)?;
-        }
-        let stc_total = out
+        // Read at twice the scale, the same integers are half the message.
+        let message = Scale::power_of_two(1)
+            .and_then(|two| message.times(two))
+            .ok_or(RANGE)?;
+        let stc_total = params
+            .scale(params.top_usable())?
             .times(product(&rows.stc)?)
             .and_then(|s| s.over(message))
             .ok_or(RANGE)?;
-        let _ = log_used;
         Ok(ScalePlan {
             raised,
             cts: spread(cts_total, rows.cts.len())?,

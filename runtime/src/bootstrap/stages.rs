@@ -42,67 +42,77 @@ impl Groups {
         self.0.iter().sum()
     }
 
-    /// For each group from the smallest stride up, its first and last stage as log2 of the block length.
-    fn ranges(&self) -> Vec<std::ops::RangeInclusive<u32>> {
+    /// For each group from the smallest stride up, its first and last stage as log2 of the block length; empty groups have first > last.
+    pub fn ranges(&self) -> Vec<(u32, u32)> {
         let mut next = 1;
         let ranges = self.0.iter().map(|&size| {
             let first = next;
             next += size;
-            first..=next - 1
+            (first, next - 1)
         });
         ranges.collect()
     }
 }
 
+/// Stages `first`..=`last` of the special transform on 2^log_slots slots as one matrix: forward with the smallest stride first, or inverse
+/// with the largest first. The matrix has 2^min(last + 1, log_slots) slots, the period with which it repeats (doubled where that keeps the
+/// two directions of its rotations apart), and entries of size 1 or 0: inverse stages are taken times 2.
+pub fn group(
+    transform: &SlotTransform,
+    first: u32,
+    last: u32,
+    log_slots: u32,
+    inverse: bool,
+) -> Diagonals {
+    let size = log_slots.min(last + 1);
+    let factor = if inverse { 2.0 } else { 1.0 };
+    let stage = |log_len| {
+        Diagonals::from_stage(
+            size,
+            &transform.stage_diagonals(log_len, size, inverse),
+            factor,
+        )
+    };
+    let start = Diagonals::identity(size);
+    if inverse {
+        (first..=last)
+            .rev()
+            .fold(start, |map, l| stage(l).after(&map))
+    } else {
+        (first..=last).fold(start, |map, l| stage(l).after(&map))
+    }
+}
+
 /// The matrices of 2^groups.stages() · bit reversal ∘ special_ifft in the order of application: slots to (bit-reversed) coefficients,
-/// unnormalised, so that every entry has size 1 or 0. An empty group is the identity.
+/// unnormalised. An empty group is the identity.
 pub fn coeffs_to_slots(transform: &SlotTransform, groups: &Groups) -> Vec<Diagonals> {
-    let log_slots = groups.stages();
-    let mut ranges = groups.ranges();
-    ranges.reverse();
+    let ranges = groups.ranges().into_iter().rev();
     ranges
-        .into_iter()
-        .map(|range| {
-            range
-                .rev()
-                .fold(Diagonals::identity(log_slots), |map, log_len| {
-                    let stage = transform.stage_diagonals(log_len, log_slots, true);
-                    Diagonals::from_stage(log_slots, &stage, 2.0).after(&map)
-                })
-        })
+        .map(|(first, last)| group(transform, first, last, groups.stages(), true))
         .collect()
 }
 
-/// The matrices of special_fft ∘ bit reversal in the order of application: (bit-reversed) coefficients to slots. Every entry has size 1 or 0.
+/// The matrices of special_fft ∘ bit reversal in the order of application: (bit-reversed) coefficients to slots.
 pub fn slots_to_coeffs(transform: &SlotTransform, groups: &Groups) -> Vec<Diagonals> {
-    let log_slots = groups.stages();
-    groups
-        .ranges()
-        .into_iter()
-        .map(|range| {
-            range.fold(Diagonals::identity(log_slots), |map, log_len| {
-                let stage = transform.stage_diagonals(log_len, log_slots, false);
-                Diagonals::from_stage(log_slots, &stage, 1.0).after(&map)
-            })
-        })
+    let ranges = groups.ranges().into_iter();
+    ranges
+        .map(|(first, last)| group(transform, first, last, groups.stages(), false))
         .collect()
 }
 
-/// Makes the last CoeffsToSlots matrix put out twice the slots, of which v + conj(v) is then [2·Re w | 2·Im w]: real and imaginary parts
-/// of coefficients that repeat share one ciphertext.
-pub fn pack_parts(last: &Diagonals) -> Diagonals {
-    let half = 1usize << last.log_slots();
-    let mut packed = last.repeated();
-    packed.scale_outputs(&parts(half, Complex::new(0.0, -1.0)));
+/// Makes the last CoeffsToSlots matrix put out twice the 2^log_slots slots, of which v + conj(v) is then [2·Re w | 2·Im w]: real and
+/// imaginary parts of coefficients that repeat share one ciphertext.
+pub fn pack_parts(last: &Diagonals, log_slots: u32) -> Diagonals {
+    let mut packed = last.repeated(log_slots + 1);
+    packed.scale_outputs(&parts(1 << log_slots, Complex::new(0.0, -1.0)));
     packed
 }
 
 /// Makes the first SlotsToCoeffs matrix read [a | b] as a + i·b: its outputs, and everything computed from them, are to be added to their
 /// rotation by half the (doubled) period.
-pub fn unpack_parts(first: &Diagonals) -> Diagonals {
-    let half = 1usize << first.log_slots();
-    let mut unpacked = first.repeated();
-    unpacked.scale_inputs(&parts(half, Complex::new(0.0, 1.0)));
+pub fn unpack_parts(first: &Diagonals, log_slots: u32) -> Diagonals {
+    let mut unpacked = first.repeated(log_slots + 1);
+    unpacked.scale_inputs(&parts(1 << log_slots, Complex::new(0.0, 1.0)));
     unpacked
 }
 
@@ -143,7 +153,9 @@ mod tests {
     }
 
     fn apply_all(maps: &[Diagonals], input: &[Complex]) -> Vec<Complex> {
-        maps.iter().fold(input.to_vec(), |x, map| map.apply(&x))
+        let bits = input.len().trailing_zeros();
+        maps.iter()
+            .fold(input.to_vec(), |x, map| map.repeated(bits).apply(&x))
     }
 
     #[test]
@@ -217,7 +229,7 @@ mod tests {
         let last = maps.pop().unwrap();
         let middle = apply_all(&maps, &slots);
         let doubled: Vec<Complex> = middle.iter().chain(&middle).copied().collect();
-        let packed: Vec<Complex> = pack_parts(&last)
+        let packed: Vec<Complex> = pack_parts(&last, 6)
             .apply(&doubled)
             .iter()
             .map(|v| Complex::new(v.re / n as f64, 0.0))
@@ -235,8 +247,8 @@ mod tests {
             );
         }
         let mut maps = slots_to_coeffs(&transform, &Groups::whole(8, 3).truncated(6)).into_iter();
-        let first = unpack_parts(&maps.next().unwrap()).apply(&packed);
-        let rest: Vec<Diagonals> = maps.map(|m| m.repeated()).collect();
+        let first = unpack_parts(&maps.next().unwrap(), 6).apply(&packed);
+        let rest: Vec<Diagonals> = maps.collect();
         let out = apply_all(&rest, &first);
         let sum: Vec<Complex> = (0..n)
             .map(|i| Complex::new(out[i].re + out[i + n].re, out[i].im + out[i + n].im))

@@ -1,0 +1,213 @@
+//! A linear map on encrypted slots: baby-step giant-step with both steps hoisted (eprint 2020/1203).
+//!
+//! One decomposition serves all baby rotations, which stay modulo QP; products with diagonals are summed there; each giant step divides and
+//! decomposes one polynomial; one division at the end goes from QP straight to the next row.
+
+use super::diagonals::Diagonals;
+use super::BootstrapError;
+use crate::backend::Backend;
+use crate::ckks::encoding::{Complex, Encoder};
+use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
+use crate::ring::GaloisElement;
+use crate::rlwe::{KeyKind, KeyRequest, RlweContext};
+use heron_schedule::params::{Level, Scale};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most baby steps: with 63 diagonals, 7 hoisted rotations and 7 giant ones.
+const BABY_STEPS: i64 = 8;
+
+type Ct<B> = Ciphertext<<B as Backend>::Poly>;
+
+/// The rotations of a map: offset = giant + baby.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steps {
+    babies: Vec<i64>,
+    /// Giant step and, for each of its diagonals, the position of the baby step.
+    giants: Vec<(i64, Vec<usize>)>,
+}
+
+impl Steps {
+    /// Splits the offsets of a map, multiples of one stride.
+    pub fn new(offsets: &[i64]) -> Steps {
+        let stride = offsets
+            .iter()
+            .filter(|&&o| o != 0)
+            .map(|o| o.abs())
+            .min()
+            .unwrap_or(1);
+        let width = BABY_STEPS * stride;
+        let babies: BTreeSet<i64> = offsets.iter().map(|o| o.rem_euclid(width)).collect();
+        let babies: Vec<i64> = babies.into_iter().collect();
+        let mut giants: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        for &offset in offsets {
+            let baby = offset.rem_euclid(width);
+            if let Ok(position) = babies.binary_search(&baby) {
+                giants.entry(offset - baby).or_default().push(position);
+            }
+        }
+        Steps {
+            babies,
+            giants: giants.into_iter().collect(),
+        }
+    }
+
+    /// Asks for the keys of all rotations at `row`.
+    pub fn request(&self, log_n: u32, row: Level, request: &mut KeyRequest) {
+        let giants = self.giants.iter().map(|(g, _)| g);
+        for &step in self.babies.iter().chain(giants) {
+            let element = GaloisElement::rotation(step, log_n);
+            if element.value() != 1 {
+                request.add(KeyKind::Galois(element), row);
+            }
+        }
+    }
+}
+
+/// A map prepared for one row: its diagonals encoded modulo QP.
+pub struct LinearMap<P> {
+    level: Level,
+    scale: Scale,
+    steps: Steps,
+    /// For each giant step, the diagonals in the order of its positions.
+    diagonals: Vec<Vec<P>>,
+}
+
+impl<P: Clone + Send + Sync> LinearMap<P> {
+    /// Encodes the diagonals at `scale` for the limbs of `level` and P.
+    ///
+    /// # Errors
+    /// A scale at which they cannot be encoded.
+    pub fn new<B: Backend<Poly = P>>(
+        context: &RlweContext,
+        backend: &B,
+        encoder: &Encoder,
+        map: &Diagonals,
+        level: Level,
+        scale: Scale,
+    ) -> Result<Self, BootstrapError> {
+        let row = context.row(level)?;
+        let offsets: Vec<i64> = map.iter().map(|(o, _)| o).collect();
+        let steps = Steps::new(&offsets);
+        let by_offset: BTreeMap<i64, &[Complex]> = map.iter().collect();
+        let mut diagonals = Vec::with_capacity(steps.giants.len());
+        for (giant, positions) in &steps.giants {
+            let mut encoded = Vec::with_capacity(positions.len());
+            for &position in positions {
+                let offset = giant + steps.babies.get(position).copied().unwrap_or(0);
+                let values = by_offset.get(&offset).copied().unwrap_or_default();
+                // The giant rotation comes after the product, so the diagonal is turned back by it.
+                let n = values.len();
+                let turned: Vec<Complex> = (0..n)
+                    .map(|i| values[(i as i64 - giant) as usize & (n - 1)])
+                    .collect();
+                let poly = encoder.encode_to_poly(context.ring(), &row.extended, &turned, scale)?;
+                let mut poly = backend.upload(&poly);
+                backend.to_evaluation(&mut poly);
+                encoded.push(poly);
+            }
+            diagonals.push(encoded);
+        }
+        Ok(Self {
+            level,
+            scale,
+            steps,
+            diagonals,
+        })
+    }
+
+    /// The map applied to the slots, one row down: scale · plaintext scale · Q(level - 1)/Q(level).
+    ///
+    /// # Errors
+    /// A ciphertext of another row, or a rotation without a key.
+    pub fn apply<B: Backend<Poly = P>>(
+        &self,
+        evaluator: &Evaluator<B>,
+        input: &Ct<B>,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let context = evaluator.context();
+        let backend = evaluator.backend();
+        let row = context.row(self.level)?;
+        let target = context.row(Level(self.level.0.saturating_sub(1)))?;
+        let [c0, c1] = input.polys() else {
+            return Err(BootstrapError::Circuit {
+                what: "a linear map takes a relinearised ciphertext",
+            });
+        };
+        if input.level() != self.level {
+            return Err(CkksError::LevelMismatch {
+                op: "linear map",
+                lhs: self.level,
+                rhs: input.level(),
+            }
+            .into());
+        }
+        let element = |step: i64| evaluator.rotation_element(RotationStep(step));
+        let digits = backend.decompose(c1.clone(), row)?;
+        let babies = self
+            .steps
+            .babies
+            .iter()
+            .map(|&step| {
+                let g = element(step);
+                if g.value() == 1 {
+                    let lifted = |c: &P| {
+                        let mut sum = backend.zero(&row.extended, crate::ring::Form::Evaluation);
+                        backend.add_scaled(&mut sum, c, &row.special_product);
+                        sum
+                    };
+                    return Ok((lifted(c0), lifted(c1)));
+                }
+                let key = evaluator.keys().get(KeyKind::Galois(g))?;
+                let (mut low, high) = backend.key_product(&digits, key, row)?;
+                backend.add_scaled(&mut low, c0, &row.special_product);
+                Ok((
+                    backend.automorphism(&low, g),
+                    backend.automorphism(&high, g),
+                ))
+            })
+            .collect::<Result<Vec<(P, P)>, BootstrapError>>()?;
+        drop(digits);
+        let mut sum: Option<(P, P)> = None;
+        for ((giant, positions), diagonals) in self.steps.giants.iter().zip(&self.diagonals) {
+            let half = |pick: fn(&(P, P)) -> &P| {
+                let pairs: Vec<(&P, &P)> = positions
+                    .iter()
+                    .zip(diagonals)
+                    .filter_map(|(&position, d)| Some((pick(babies.get(position)?), d)))
+                    .collect();
+                backend.inner_product(&pairs, &row.extended)
+            };
+            let (mut low, mut high) = (half(|b| &b.0), half(|b| &b.1));
+            let g = element(*giant);
+            if g.value() != 1 {
+                let key = evaluator.keys().get(KeyKind::Galois(g))?;
+                let divided = backend.divide_and_round(&high, &row.limbs, None)?;
+                let digits = backend.decompose(divided, row)?;
+                let (more, switched) = backend.key_product(&digits, key, row)?;
+                backend.add_assign(&mut low, &more);
+                low = backend.automorphism(&low, g);
+                high = backend.automorphism(&switched, g);
+            }
+            match &mut sum {
+                None => sum = Some((low, high)),
+                Some((a, b)) => {
+                    backend.add_assign(a, &low);
+                    backend.add_assign(b, &high);
+                }
+            }
+        }
+        let (low, high) = sum.ok_or(BootstrapError::Circuit {
+            what: "a linear map has no diagonal",
+        })?;
+        let scale = input
+            .scale()
+            .times(self.scale)
+            .ok_or(CkksError::ScaleRange { op: "linear map" })?;
+        let scale = context.params().rescaled(self.level, scale)?;
+        let polys = [low, high]
+            .iter()
+            .map(|p| backend.divide_and_round(p, &target.limbs, None))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Ciphertext::from_parts(polys, target.level, scale))
+    }
+}
