@@ -104,21 +104,21 @@ fn distance(a: &[Complex], b: &[Complex]) -> (f64, f64) {
 }
 
 /// Root mean square of a slot's error by the parameter sheet: 2^-39.4 of q0 per coefficient at N = 2^16, smaller with the square root of N,
-/// times sqrt(N) for both parts and the ratio; and the sine's cubic term for messages of a random slots' coefficients.
-fn predicted_rms(lab: &Lab, size: f64) -> f64 {
+/// times sqrt(N) for both parts and the ratio; and the sine's cubic term, larger where few coefficients carry the message.
+fn predicted_rms(lab: &Lab, size: f64, log_slots: u32) -> f64 {
     let n = f64::from(1u32 << lab.context.params().log_n());
     let ratio = lab.bootstrapper.plan().ratio;
     let noise = 2f64.powf(-39.4) * (n / 65536.0).sqrt() * n.sqrt() * ratio;
-    // Coefficients of size · sqrt(2/3) / sqrt(n/2) · sqrt(1/2): Gaussian, E c^6 = 15.
-    let c = size * (2.0 / 3.0 / n).sqrt();
-    let cubic =
-        std::f64::consts::TAU.powi(2) / 6.0 * 15f64.sqrt() * c.powi(3) / ratio.powi(2) * n.sqrt();
-    noise.hypot(cubic)
+    // Coefficients are Gaussian, nearly: E c^6 = 15 (E c^2)^3.
+    let used = f64::from(2u32 << log_slots);
+    let c = size * (2.0 / 3.0 / used).sqrt();
+    let sine = std::f64::consts::TAU.powi(2) / 6.0;
+    noise.hypot(sine * 15f64.sqrt() * c.powi(3) / ratio.powi(2) * used.sqrt())
 }
 
-fn check(what: &str, lab: &Lab, got: &[Complex], expected: &[Complex], size: f64) {
+fn check(what: &str, lab: &Lab, got: &[Complex], expected: &[Complex], size: f64, log_slots: u32) {
     let (worst, rms) = distance(got, expected);
-    let predicted = predicted_rms(lab, size);
+    let predicted = predicted_rms(lab, size, log_slots);
     println!(
         "{what}: rms 2^{:.2} (predicted 2^{:.2}), worst 2^{:.2} (bound 2^{:.2})",
         rms.log2(),
@@ -144,5 +144,218 @@ fn full_bootstrap_returns_the_slots_at_the_highest_usable_level() {
         (out.level(), out.scale()),
         (top, lab.context.params().scale(top).unwrap())
     );
-    check("full, complex", &lab, &lab.decrypt(&out, 10), &values, 1.0);
+    check(
+        "full, complex",
+        &lab,
+        &lab.decrypt(&out, 10),
+        &values,
+        1.0,
+        10,
+    );
+}
+
+#[test]
+fn pair_bootstrap_keeps_two_real_ciphertexts_apart() {
+    let lab = Lab::new(11, &[Kind::ComplexPair]);
+    let values = lab.values(10, 1.0, 2);
+    let a = lab.encrypt(&real(&values), Level(0), 1);
+    let b = lab.encrypt(&imaginary(&values), Level(2), 2);
+    let (a, b) = lab
+        .bootstrapper
+        .pair(&lab.evaluator, &a, &b, Level(9))
+        .unwrap();
+    assert_eq!(a.level(), Level(9));
+    let (a, b) = (lab.decrypt(&a, 10), lab.decrypt(&b, 10));
+    check("pair, first", &lab, &a, &real(&values), 1.0, 10);
+    check("pair, second", &lab, &b, &imaginary(&values), 1.0, 10);
+}
+
+#[test]
+fn sparse_bootstrap_returns_periodic_slots() {
+    let periods = [9, 8, 5, 1];
+    let kinds: Vec<Kind> = periods
+        .iter()
+        .map(|&log_slots| Kind::Sparse { log_slots })
+        .collect();
+    let lab = Lab::new(11, &kinds);
+    let top = lab.context.params().top_usable();
+    for log_slots in periods {
+        for complex in [false, true] {
+            let mut values = lab.values(log_slots, 1.0, u64::from(log_slots));
+            if !complex {
+                values = real(&values);
+            }
+            let ct = lab.encrypt(&values, Level(1), 7);
+            let out = lab
+                .bootstrapper
+                .sparse(&lab.evaluator, &ct, log_slots, top)
+                .unwrap();
+            let whole: Vec<Complex> = values.iter().copied().cycle().take(1 << 10).collect();
+            let what = format!("period 2^{log_slots}, complex {complex}");
+            check(&what, &lab, &lab.decrypt(&out, 10), &whole, 1.0, log_slots);
+        }
+    }
+}
+
+#[test]
+fn steps_agree_with_their_oracles_on_decrypted_intermediates() {
+    let lab = Lab::new(10, &[Kind::Full]);
+    let (b, ev) = (&lab.bootstrapper, &lab.evaluator);
+    let values = lab.values(9, 1.0, 4);
+    let ct = lab.encrypt(&values, Level(0), 4);
+
+    let raised = b.mod_raise(ev, ct).unwrap();
+    // Values of t/q0 = I + message/ratio in coefficients.
+    let mut t = lab.decrypt(&raised, 9);
+    lab.encoder.transform().special_ifft(&mut t).unwrap();
+    let mut message = values.clone();
+    lab.encoder.transform().special_ifft(&mut message).unwrap();
+    let ratio = b.plan().ratio;
+    let mut largest = 0f64;
+    for (t, m) in t.iter().zip(&message) {
+        for (t, m) in [(t.re, m.re), (t.im, m.im)] {
+            largest = largest.max(t.round().abs());
+            let distance = (t - t.round() - m / ratio).abs();
+            assert!(
+                distance < 2f64.powi(-40),
+                "ModRaise: 2^{:.1}",
+                distance.log2()
+            );
+        }
+    }
+    println!("ModRaise: largest integer part {largest}, bound 16");
+    assert!((1.0..=16.0).contains(&largest));
+
+    let slots = b.coeffs_to_slots(ev, raised, Kind::Full).unwrap();
+    let mut doubled = ev.add(&slots, &ev.conjugate(&slots).unwrap()).unwrap();
+    doubled.set_scale(b.plan().y);
+    let found = lab.decrypt(&doubled, 9);
+    let width = super::cosine::Cosine::STANDARD.half_width();
+    let reversed = |i: usize| i.reverse_bits() >> (usize::BITS - 9);
+    let worst = (0..1 << 9)
+        .map(|i| (found[i].re - t[reversed(i)].re / width).abs())
+        .fold(0.0, f64::max);
+    // Rescalings at 2^54 and diagonals to 2^-50 of values up to 1, summed over four stages of up to 15 terms.
+    println!("CoeffsToSlots: worst 2^{:.2}, bound 2^-40", worst.log2());
+    assert!(worst < 2f64.powi(-40));
+
+    let reduced = b.reduce(ev, slots, Kind::Full).unwrap();
+    let found = lab.decrypt(&reduced, 9);
+    let sine = |x: f64| 0.5 * ratio / std::f64::consts::TAU * (std::f64::consts::TAU * x).sin();
+    let worst = (0..1 << 9)
+        .map(|i| {
+            let expected = t[reversed(i)];
+            let re = (found[i].re - sine(expected.re)).abs();
+            re.max((found[i].im - sine(expected.im)).abs())
+        })
+        .fold(0.0, f64::max);
+    let bound = ratio * 2f64.powf(-39.4) * (1024.0 / 65536f64).sqrt() * 8.0;
+    println!(
+        "EvalMod: worst 2^{:.2}, bound 2^{:.2}",
+        worst.log2(),
+        bound.log2()
+    );
+    assert!(worst < bound);
+
+    let before = found;
+    let out = b.slots_to_coeffs(ev, reduced, Kind::Full).unwrap();
+    let mut expected: Vec<Complex> = (0..1 << 9).map(|i| before[reversed(i)]).collect();
+    lab.encoder.transform().special_fft(&mut expected).unwrap();
+    let (worst, _) = distance(&lab.decrypt(&out, 9), &expected);
+    println!("SlotsToCoeffs: worst 2^{:.2}, bound 2^-29", worst.log2());
+    assert!(worst < 2f64.powi(-29));
+}
+
+#[test]
+fn values_up_to_four_degrade_gently() {
+    let lab = Lab::new(11, &[Kind::Full]);
+    let top = lab.context.params().top_usable();
+    for size in [2.0, 4.0] {
+        let values = lab.values(10, size, 5);
+        let ct = lab.encrypt(&values, Level(0), 5);
+        let out = lab.bootstrapper.full(&lab.evaluator, &ct, top).unwrap();
+        check(
+            &format!("values up to {size}"),
+            &lab,
+            &lab.decrypt(&out, 10),
+            &values,
+            size,
+            10,
+        );
+    }
+    // One outlier among values of size 1: the others keep their precision.
+    let mut values = lab.values(10, 1.0, 6);
+    values[77] = Complex::new(4.0, -4.0);
+    let ct = lab.encrypt(&values, Level(0), 6);
+    let out = lab.bootstrapper.full(&lab.evaluator, &ct, top).unwrap();
+    check(
+        "one outlier",
+        &lab,
+        &lab.decrypt(&out, 10),
+        &values,
+        1.0,
+        10,
+    );
+}
+
+#[test]
+fn constant_vectors_meet_the_cubic_term_and_no_more() {
+    let lab = Lab::new(11, &[Kind::Full]);
+    let top = lab.context.params().top_usable();
+    let values = vec![Complex::new(0.9, 0.0); 1 << 10];
+    let ct = lab.encrypt(&values, Level(0), 8);
+    let out = lab.bootstrapper.full(&lab.evaluator, &ct, top).unwrap();
+    let (worst, _) = distance(&lab.decrypt(&out, 10), &values);
+    let cubic =
+        (std::f64::consts::TAU / lab.bootstrapper.plan().ratio).powi(2) / 6.0 * 0.9f64.powi(3);
+    let noise = 8.0 * predicted_rms(&lab, 0.0, 10);
+    println!(
+        "constant 0.9: worst 2^{:.2}, cubic term 2^{:.2}",
+        worst.log2(),
+        cubic.log2()
+    );
+    assert!((worst - cubic).abs() < noise);
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let lab = Lab::new(10, &[Kind::Full]);
+    let top = lab.context.params().top_usable();
+    let ct = lab.encrypt(&lab.values(9, 1.0, 9), Level(0), 9);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| lab.bootstrapper.full(&lab.evaluator, &ct, top).unwrap())
+    };
+    let (one, two) = (run(1), run(2));
+    for (a, b) in one.polys().iter().zip(two.polys()) {
+        assert_eq!(a.data(), b.data());
+    }
+}
+
+#[test]
+fn unprepared_kinds_and_impossible_levels_are_refused() {
+    let lab = Lab::new(10, &[Kind::Sparse { log_slots: 4 }]);
+    let ct = lab.encrypt(&lab.values(4, 1.0, 1), Level(0), 1);
+    let (b, ev) = (&lab.bootstrapper, &lab.evaluator);
+    let refused = b
+        .full(ev, &ct, Level(3))
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("not prepared for full slots"), "{refused}");
+    assert!(b.sparse(ev, &ct, 5, Level(3)).is_err());
+    let refused = b
+        .sparse(ev, &ct, 4, Level(12))
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("@12"), "{refused}");
+    let params = lab.context.params();
+    for log_slots in [0, 9] {
+        let kinds = [Kind::Sparse { log_slots }];
+        assert!(requirements(params, Tuning::STANDARD, &kinds).is_err());
+    }
 }
