@@ -5,6 +5,7 @@ pub mod diagonals;
 pub mod encoding;
 pub mod error;
 pub mod evaluator;
+pub mod file;
 pub mod linear;
 #[cfg(test)]
 mod linear_tests;
@@ -20,5 +21,6 @@ pub use ciphertext::{Basis, Ciphertext, Plaintext, RotationStep};
 pub use diagonals::{EncodeOnDemand, EncodedDiagonals};
 pub use error::CkksError;
 pub use evaluator::Evaluator;
+pub use file::{CiphertextFile, FileKind, PortCiphertext, PortGroup};
 pub use linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
 pub use noise::NoiseModel;

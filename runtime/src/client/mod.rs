@@ -1,6 +1,9 @@
 //! The client's half: secrets, key generation, encryption, decryption. Nothing else in the runtime touches a secret.
 
 mod encrypt;
+#[cfg(test)]
+mod file_tests;
+mod key_file;
 mod keygen;
 mod secret;
 

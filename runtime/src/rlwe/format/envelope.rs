@@ -316,28 +316,15 @@ pub fn read_exactly(
     })
 }
 
-/// Writes a whole file or nothing: a temporary file beside `path`, flushed, then renamed over it.
+/// Writes a whole file or nothing; anybody may read it, for nothing secret is in it.
 pub fn write_atomically(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), FormatError>,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), FormatError> {
-    let io = |action| move |source| FormatError::Io { action, source };
-    let parent = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let file =
-        tempfile::NamedTempFile::new_in(parent).map_err(io("create a file beside the target"))?;
-    let mut buffered = std::io::BufWriter::with_capacity(1 << 20, file);
-    write(&mut buffered)?;
-    let file = buffered.into_inner().map_err(|e| FormatError::Io {
-        action: "write",
-        source: e.into_error(),
-    })?;
-    file.as_file().sync_all().map_err(io("flush"))?;
-    file.persist(path).map_err(|e| FormatError::Io {
-        action: "rename into place",
-        source: e.error,
-    })?;
-    Ok(())
+    heron_schedule::atomic::write_file(path, false, |out| write(out)).map_err(|source| {
+        FormatError::Io {
+            action: "write",
+            source,
+        }
+    })
 }

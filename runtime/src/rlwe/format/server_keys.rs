@@ -72,14 +72,9 @@ pub fn write(
     }
     let frame = frame_bytes(FileKind::ServerKeys, &out.into_bytes(), offset);
     write_atomically(path, |file| {
-        let io = |source| FormatError::Io {
-            action: "write",
-            source,
-        };
-        file.write_all(&frame).map_err(io)?;
+        file.write_all(&frame)?;
         keys.iter()
             .try_for_each(|key| file.write_all(&words_to_bytes(key.words())))
-            .map_err(io)
     })
 }
 
