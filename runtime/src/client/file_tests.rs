@@ -160,7 +160,7 @@ fn client_keys_come_back_to_their_owner_only() {
 fn keys_beyond_the_security_table_are_refused() {
     use crate::ring::RandomSource;
     use crate::rlwe::{KeyKind, KeyRequest, RlweError};
-    // The check itself, at the modulus of each key: the chain of `secure` in a smaller ring is far beyond the table.
+    // What key generation asks of every key, with that key's own modulus and secret.
     let params = ParameterSet::new(Profile::Secure).unwrap();
     assert!(params.check_key(params.log2_qp(), params.secret()).is_ok());
     assert!(params
