@@ -4,10 +4,18 @@
 //! `f64`, so that a pass can be checked by running the graph before and after it. This crate has no file access.
 
 pub mod approx;
+pub mod chebyshev_plan;
+pub mod choose_layout;
+pub mod cost;
 pub mod defer_normalisation;
+pub mod element_maps;
 pub mod fold_centring;
 pub mod fold_linear;
 pub mod ir;
+pub mod linear_lowering;
+pub mod lower_attention;
+pub mod lower_evaluate;
+pub mod lower_packed;
 pub mod normalise;
 pub mod pass;
 pub mod sites;

@@ -1,0 +1,163 @@
+//! The plaintext-linear steps of the poly graph, element by element, for `linear-lowering`.
+
+use std::collections::BTreeMap;
+
+use crate::ir::shape::Matrix;
+use crate::ir::tensor::{Linear, RowMap};
+use crate::linear_lowering::{Contribution, ElementMap};
+
+/// Σ terms + bias of a [`Linear`].
+pub struct AffineMap<'a> {
+    /// The map.
+    pub linear: &'a Linear,
+    /// Columns of the operand.
+    pub in_cols: usize,
+    /// Columns of the result.
+    pub out_cols: usize,
+}
+
+impl ElementMap for AffineMap<'_> {
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        let e = element as usize;
+        let (row, col) = (e / self.out_cols, e % self.out_cols);
+        let mut put = |in_row: usize, factor: f64, weight: &Matrix| {
+            for k in 0..self.in_cols.min(weight.rows) {
+                let w = weight.at(k, col);
+                if w != 0.0 {
+                    out.push(Contribution {
+                        source: 0,
+                        element: (in_row * self.in_cols + k) as u32,
+                        coefficient: factor * w,
+                    });
+                }
+            }
+        };
+        for term in &self.linear.terms {
+            let post = term.post.as_ref().map_or(1.0, |p| p.at(row, col));
+            if post == 0.0 {
+                continue;
+            }
+            match &term.rows {
+                RowMap::Identity => put(row, post, &term.weight),
+                RowMap::Mix(mix) => {
+                    for r in 0..mix.cols {
+                        let m = mix.at(row, r);
+                        if m != 0.0 {
+                            put(r, post * m, &term.weight);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn bias(&self, element: u32) -> f64 {
+        let e = element as usize;
+        match &self.linear.bias {
+            None => 0.0,
+            Some(b) if b.rows == 1 => b.at(0, e % self.out_cols),
+            Some(b) => b.at(e / self.out_cols, e % self.out_cols),
+        }
+    }
+}
+
+/// Σ over the columns of a row, times `scale`, plus `shift`.
+pub struct ColumnSumMap {
+    /// Columns of the operand.
+    pub cols: usize,
+    /// Factor.
+    pub scale: f64,
+    /// Added afterwards.
+    pub shift: f64,
+}
+
+impl ElementMap for ColumnSumMap {
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        out.extend((0..self.cols).map(|k| Contribution {
+            source: 0,
+            element: element * self.cols as u32 + k as u32,
+            coefficient: self.scale,
+        }));
+    }
+
+    fn bias(&self, _: u32) -> f64 {
+        self.shift
+    }
+}
+
+/// Σ over the keys of a head and row, times `scale`, plus `shift`. Scores are numbered (head · rows + row) · keys + key.
+pub struct KeySumMap {
+    /// Keys of the operand.
+    pub keys: usize,
+    /// Factor.
+    pub scale: f64,
+    /// Added afterwards.
+    pub shift: f64,
+}
+
+impl ElementMap for KeySumMap {
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        out.extend((0..self.keys).map(|k| Contribution {
+            source: 0,
+            element: element * self.keys as u32 + k as u32,
+            coefficient: self.scale,
+        }));
+    }
+
+    fn bias(&self, _: u32) -> f64 {
+        self.shift
+    }
+}
+
+/// Scores from the products of their features: partial product x of score e is element e · width + x, of operand
+/// number `source(e)`; masked scores are 0.
+pub struct PackScores<'a> {
+    /// Features of a head.
+    pub width: usize,
+    /// (rows × keys) of 0 and 1.
+    pub mask: Option<&'a Matrix>,
+}
+
+impl ElementMap for PackScores<'_> {
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        let factor = self.mask.map_or(1.0, |m| {
+            m.data
+                .get(element as usize % m.data.len().max(1))
+                .copied()
+                .unwrap_or(0.0)
+        });
+        if factor != 0.0 {
+            out.extend((0..self.width).map(|x| Contribution {
+                source: 0,
+                element: element * self.width as u32 + x as u32,
+                coefficient: factor,
+            }));
+        }
+    }
+
+    fn bias(&self, _: u32) -> f64 {
+        0.0
+    }
+}
+
+/// Every element as it is, for conversions and broadcasts.
+pub struct Copy;
+
+impl ElementMap for Copy {
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        out.push(Contribution {
+            source: 0,
+            element,
+            coefficient: 1.0,
+        });
+    }
+
+    fn bias(&self, _: u32) -> f64 {
+        0.0
+    }
+}
+
+/// Finds which elements of `needed` no layout cell holds; for error messages.
+pub fn missing(held: &BTreeMap<u32, Vec<(usize, usize)>>, needed: u32) -> Option<u32> {
+    (0..needed).find(|e| !held.contains_key(e))
+}

@@ -1,0 +1,188 @@
+//! The packed graph: a value is a bundle of ciphertexts with a layout; the operations are those of the schedule.
+//!
+//! Slots, rotations and the kernel of each matrix product are decided here; levels are not.
+
+pub mod build;
+pub mod eval;
+pub mod layout;
+mod print;
+mod verify;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::graph::Graph;
+use super::poly::Approximation;
+use super::tensor::ClientInput;
+use layout::{Geometry, Layout};
+
+/// Index into [`Plaintexts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlaintextId(pub usize);
+
+/// Plaintext vectors over virtual slots, one period each, no two equal.
+#[derive(Clone, Debug, Default)]
+pub struct Plaintexts {
+    vectors: Vec<Vec<f64>>,
+    known: HashMap<Vec<u64>, usize>,
+}
+
+impl Plaintexts {
+    /// Stores a vector (its length a power of two), reduced to its period, or finds it.
+    pub fn insert(&mut self, mut vector: Vec<f64>) -> PlaintextId {
+        while vector.len() > 1 && vector.len().is_multiple_of(2) {
+            let half = vector.len() / 2;
+            if vector[..half] != vector[half..] {
+                break;
+            }
+            vector.truncate(half);
+        }
+        // -0 and 0 are one value.
+        let key: Vec<u64> = vector.iter().map(|v| (v + 0.0).to_bits()).collect();
+        let next = self.vectors.len();
+        let id = *self.known.entry(key).or_insert(next);
+        if id == next {
+            self.vectors.push(vector);
+        }
+        PlaintextId(id)
+    }
+
+    /// One period of a vector.
+    pub fn get(&self, id: PlaintextId) -> &[f64] {
+        self.vectors.get(id.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// All vectors, in order of their ids.
+    pub fn vectors(&self) -> &[Vec<f64>] {
+        &self.vectors
+    }
+}
+
+/// One product of a linear map: plaintext × rotated source ciphertext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearTerm {
+    /// Number of the source ciphertext: ciphertexts of all operands, in order.
+    pub source: usize,
+    /// Left rotation of the source, in virtual slots.
+    pub baby: i64,
+    /// The vector it is multiplied by.
+    pub plaintext: PlaintextId,
+}
+
+/// Σ_g rot_g(Σ_t plaintext_t · rot_baby(source_t)) + bias.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinearOut {
+    /// Left rotations in virtual slots, ascending, each with its terms.
+    pub giants: Vec<(i64, Vec<LinearTerm>)>,
+    /// Added at the end.
+    pub bias: Option<PlaintextId>,
+}
+
+/// A ciphertext of an operand: (number of the operand, number of the ciphertext in its bundle).
+pub type Part = (usize, usize);
+
+/// What is computed. Rotations are left rotations in virtual slots: rot_k(x)\[i\] = x\[i + k\].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kernel {
+    /// Ciphertexts from the client: number in [`PackedGraph::ports`].
+    Input {
+        /// Number of the port.
+        port: usize,
+    },
+    /// A plaintext-linear map, one entry per ciphertext of the result. One level.
+    Linear(Arc<Vec<LinearOut>>),
+    /// Every ciphertext of the operand rotated by each step; result ciphertext step_number · n + k. A step 0 is the operand.
+    Rotate {
+        /// Steps.
+        steps: Vec<i64>,
+    },
+    /// Result ciphertext o is factor · Σ a·b + constant over the pairs of o. One relinearisation each; one level.
+    MulSum {
+        /// Pairs of ciphertexts of operands.
+        pairs: Vec<Vec<(Part, Part)>>,
+        /// Small integer.
+        factor: i32,
+        /// Added afterwards.
+        constant: f64,
+    },
+    /// Σ coefficient · operand + constant, ciphertext by ciphertext (an operand of one ciphertext serves all).
+    /// One level for an operand whose coefficient is no small integer.
+    Combine {
+        /// One per operand.
+        coefficients: Vec<f64>,
+        /// Added afterwards.
+        constant: f64,
+    },
+}
+
+/// Largest integer coefficient that costs no level.
+pub const FREE_INTEGER: f64 = 256.0;
+
+/// Whether multiplying by `c` in a combine costs no level.
+pub fn is_free(c: f64) -> bool {
+    c.fract() == 0.0 && c.abs() <= FREE_INTEGER
+}
+
+/// The operation of a packed value.
+#[derive(Clone, Debug)]
+pub struct PackedOp {
+    /// What is computed.
+    pub kernel: Kernel,
+    /// Where the elements sit.
+    pub layout: Arc<Layout>,
+    /// Largest magnitude in any slot over the calibrated inputs, as far as known; `None` where partial results
+    /// have no bound. Only values of at most about 1 may be bootstrapped.
+    pub bound: Option<f64>,
+}
+
+/// What the client does for one graph input.
+#[derive(Clone, Debug)]
+pub struct InputPort {
+    /// Name of the ONNX graph input.
+    pub name: String,
+    /// How the client makes the elements.
+    pub client: ClientInput,
+    /// Slot = factor × element.
+    pub factor: f64,
+}
+
+/// Graph, slots and constants of the packed rung.
+#[derive(Clone, Debug)]
+pub struct PackedGraph {
+    /// The values.
+    pub graph: Graph<PackedOp>,
+    /// How slots are cut up.
+    pub geometry: Geometry,
+    /// Plaintext vectors.
+    pub plaintexts: Plaintexts,
+    /// Inputs in the order of their ports.
+    pub ports: Vec<InputPort>,
+    /// The client divides output number i by this.
+    pub output_factors: Vec<f64>,
+    /// Approximations by layer, for the report.
+    pub approximations: Vec<(usize, Approximation)>,
+}
+
+impl Kernel {
+    /// Levels used between operand number `operand` and the result.
+    pub fn levels(&self, operand: usize) -> u32 {
+        match self {
+            Kernel::Input { .. } | Kernel::Rotate { .. } => 0,
+            Kernel::Linear(_) | Kernel::MulSum { .. } => 1,
+            Kernel::Combine { coefficients, .. } => coefficients
+                .get(operand)
+                .map_or(0, |&c| u32::from(!is_free(c))),
+        }
+    }
+
+    /// Name in printed graphs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kernel::Input { .. } => "input",
+            Kernel::Linear(_) => "linear",
+            Kernel::Rotate { .. } => "rotate",
+            Kernel::MulSum { .. } => "mul_sum",
+            Kernel::Combine { .. } => "combine",
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! lower-packed: poly → packed.
+//! before   %q = linear %x, @Wq : [16,32]     after   %q = linear products 63 rotations 7+8 of %x : ct[1] features period 512
+//! Needs    every value in [-1, 1] (pass `normalise`).
+//! Error    none: the same function, up to rounding.
+//! Depth    the poly graph's: one per linear map, product, sum; two for scores; evaluations as in `lower-evaluate`.
+//! Why      each poly operation becomes the few kernels the runtime has; levels come later.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::choose_layout::{
+    choose_features, choose_geometry, matrix_layout, per_head_layout, per_row_layout, shift_ways,
+    Features,
+};
+use crate::element_maps::{AffineMap, ColumnSumMap, KeySumMap};
+use crate::ir::graph::{Graph, ValueId};
+use crate::ir::packed::build::Scope;
+use crate::ir::packed::layout::{Geometry, Layout};
+use crate::ir::packed::{InputPort, Kernel, PackedGraph, Plaintexts};
+use crate::ir::poly::{OutputFactor, PolyGraph, PolyOp};
+use crate::ir::shape::Shape;
+use crate::lower_attention::{linear, lower_scores, lower_values, Attention};
+use crate::lower_evaluate::lower_evaluation;
+use crate::pass::{Lower, PassCx, PassError};
+
+/// The lowering; see the module.
+#[derive(Clone, Debug)]
+pub struct LowerPacked {
+    /// Slots of a ciphertext.
+    pub slots: usize,
+    /// Inputs side by side, or `None` to choose.
+    pub batch: Option<usize>,
+    /// Per graph output: what the client divides by; 1 where missing.
+    pub output_factors: Vec<OutputFactor>,
+}
+
+impl Lower for LowerPacked {
+    type From = PolyGraph;
+    type To = PackedGraph;
+    const NAME: &'static str = "lower-packed";
+
+    fn lower(&self, graph: &PolyGraph, _: &mut PassCx) -> Result<PackedGraph, PassError> {
+        let mut poly = graph.clone();
+        let features = choose_features(&mut poly);
+        let geometry = choose_geometry(&poly, &features, self.slots, self.batch)?;
+        let mut target = Graph::new(poly.name.clone());
+        target.layers = poly.layers.clone();
+        let mut lowering = Lowering {
+            poly: &poly,
+            features,
+            packed: PackedGraph {
+                graph: target,
+                geometry,
+                plaintexts: Plaintexts::default(),
+                ports: Vec::new(),
+                output_factors: Vec::new(),
+                approximations: Vec::new(),
+            },
+            values: BTreeMap::new(),
+            layouts: BTreeMap::new(),
+            moved: BTreeMap::new(),
+        };
+        for v in poly.topological() {
+            let value = lowering.value(v)?;
+            lowering.values.insert(v, value);
+        }
+        for (i, (name, v)) in poly.outputs.iter().enumerate() {
+            let value = lowering.of(*v)?;
+            lowering.packed.graph.outputs.push((name.clone(), value));
+            let factor = self.output_factors.get(i).map_or(1.0, |f| f.0);
+            lowering.packed.output_factors.push(factor);
+        }
+        let mut packed = lowering.packed;
+        packed
+            .graph
+            .remove_dead(|op| matches!(op.kernel, Kernel::Input { .. }));
+        Ok(packed)
+    }
+}
+
+struct Lowering<'a> {
+    poly: &'a PolyGraph,
+    features: BTreeMap<ValueId, Features>,
+    packed: PackedGraph,
+    /// Poly value → packed value.
+    values: BTreeMap<ValueId, ValueId>,
+    /// Layouts of matrices by (rows, cols, features), so that equal ones are shared.
+    layouts: BTreeMap<(usize, usize, usize, bool), Arc<Layout>>,
+    /// Factors per row or head that were moved to another layout: poly value → packed values.
+    moved: BTreeMap<ValueId, Vec<ValueId>>,
+}
+
+impl Lowering<'_> {
+    fn refuse(&self, v: ValueId, reason: impl Into<String>) -> PassError {
+        PassError::Refused {
+            pass: LowerPacked::NAME,
+            value: self.poly.node(v).name.clone(),
+            reason: reason.into(),
+            remedy: "check the poly graph (--dump-ir): shapes and operands must be those of its operation".into(),
+        }
+    }
+
+    fn of(&self, v: ValueId) -> Result<ValueId, PassError> {
+        self.values
+            .get(&v)
+            .copied()
+            .ok_or_else(|| self.refuse(v, "used before it is made"))
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.packed.geometry
+    }
+
+    fn matrix(&mut self, v: ValueId) -> Result<Arc<Layout>, PassError> {
+        let Shape::Matrix { rows, cols } = self.poly.node(v).shape else {
+            return Err(self.refuse(
+                v,
+                format!("expected a matrix, found {}", self.poly.node(v).shape),
+            ));
+        };
+        if rows == 0 || cols == 0 {
+            return Err(self.refuse(v, "the matrix is empty"));
+        }
+        let f = self.features.get(&v).copied().unwrap_or(Features {
+            heads: 1,
+            shifted: false,
+        });
+        let g = self.geometry();
+        Ok(Arc::clone(
+            self.layouts
+                .entry((rows, cols, f.heads, f.shifted))
+                .or_insert_with(|| Arc::new(matrix_layout(g, rows, cols, f))),
+        ))
+    }
+
+    fn operand(&self, v: ValueId, at: usize) -> Result<(ValueId, Shape), PassError> {
+        self.poly
+            .operands(v)
+            .get(at)
+            .map(|o| (*o, self.poly.node(*o).shape))
+            .ok_or_else(|| self.refuse(v, format!("operand {at} is missing")))
+    }
+
+    /// The layout that a factor per row or head should have: spread over the value that its first consumer scales with it.
+    fn factor_layout(&mut self, v: ValueId) -> Result<Arc<Layout>, PassError> {
+        // Follow elementwise users until a scaling is met.
+        let mut front = vec![v];
+        let mut done = Vec::new();
+        while let Some(x) = front.pop() {
+            done.push(x);
+            for user in self.poly.users(x) {
+                let scales = matches!(
+                    self.poly.node(user).op,
+                    PolyOp::ScaleHeads | PolyOp::ScaleRows
+                );
+                let operands = self.poly.operands(user);
+                if scales && operands.get(1) == Some(&x) {
+                    return self.spread_over(user, operands[0]);
+                }
+                if !done.contains(&user) && !scales {
+                    front.push(user);
+                }
+            }
+        }
+        // Not used as a factor: one lane per element.
+        let (rows, cols) = match self.poly.node(v).shape {
+            Shape::PerHead { heads, rows } => (rows, heads),
+            Shape::PerRow { rows } => (rows, 1),
+            other => return Err(self.refuse(v, format!("expected a factor, found {other}"))),
+        };
+        let plain = matrix_layout(
+            self.geometry(),
+            rows,
+            cols,
+            Features {
+                heads: 1,
+                shifted: false,
+            },
+        );
+        Ok(Arc::new(plain.map("factors", |e| {
+            let (row, head) = (e as usize / cols, e as usize % cols);
+            (head * rows + row) as u32
+        })))
+    }
+
+    fn spread_over(&mut self, user: ValueId, x: ValueId) -> Result<Arc<Layout>, PassError> {
+        let shape = self.poly.node(x).shape;
+        let base = match (self.values.get(&x), shape) {
+            (Some(p), _) => Arc::clone(self.packed.layout(*p)),
+            (None, Shape::Matrix { .. }) => self.matrix(x)?,
+            _ => return Err(self.refuse(user, "the scaled value is made after its factor")),
+        };
+        Ok(Arc::new(match (&self.poly.node(user).op, shape) {
+            (PolyOp::ScaleRows, Shape::Matrix { cols, .. }) => per_row_layout(&base, cols),
+            _ => {
+                let heads = match self.operand(user, 1)?.1 {
+                    Shape::PerHead { heads, .. } => heads,
+                    _ => 1,
+                };
+                per_head_layout(&base, shape, heads)
+            }
+        }))
+    }
+
+    /// The factor `r` in the layout that scaling `x` needs: as it is, or converted (one level).
+    fn factor(&mut self, user: ValueId, x: ValueId, r: ValueId) -> Result<ValueId, PassError> {
+        let wanted = self.spread_over(user, x)?;
+        let have = self.of(r)?;
+        if self.packed.layout(have).same_cells(&wanted) {
+            return Ok(have);
+        }
+        let known = self.moved.entry(r).or_default();
+        if let Some(v) = known
+            .iter()
+            .find(|v| self.packed.layout(**v).same_cells(&wanted))
+        {
+            return Ok(*v);
+        }
+        let scope = self.scope(r);
+        let bound = self.bound(r);
+        let moved = linear(
+            &mut self.packed,
+            &scope,
+            have,
+            &wanted,
+            &crate::element_maps::Copy,
+            bound,
+        )
+        .map_err(|e| self.refuse(user, e))?;
+        self.moved.entry(r).or_default().push(moved);
+        Ok(moved)
+    }
+
+    fn scope(&self, v: ValueId) -> Scope {
+        let node = self.poly.node(v);
+        Scope {
+            name: node.name.clone(),
+            shape: node.shape,
+            layer: node.layer,
+        }
+    }
+
+    /// Magnitude of a poly value: its range where known, else 1 as `normalise` promises.
+    fn bound(&self, v: ValueId) -> Option<f64> {
+        Some(self.poly.node(v).range.map_or(1.0, |r| r.magnitude()))
+    }
+
+    fn value(&mut self, v: ValueId) -> Result<ValueId, PassError> {
+        let scope = self.scope(v);
+        let bound = self.bound(v);
+        let poly = self.poly;
+        match &poly.node(v).op {
+            PolyOp::Input {
+                name,
+                client,
+                factor,
+            } => {
+                let layout = self.matrix(v)?;
+                let port = self.packed.ports.len();
+                self.packed.ports.push(InputPort {
+                    name: name.clone(),
+                    client: client.clone(),
+                    factor: *factor,
+                });
+                Ok(self
+                    .packed
+                    .add(&scope, Kernel::Input { port }, &[], &layout, bound))
+            }
+            PolyOp::Linear(map) => {
+                let (x, shape) = self.operand(v, 0)?;
+                let (in_cols, out_cols) = match (shape, scope.shape) {
+                    (Shape::Matrix { cols, .. }, Shape::Matrix { cols: out, .. }) => (cols, out),
+                    (Shape::PerRow { .. }, Shape::Matrix { cols: out, .. }) => (1, out),
+                    _ => {
+                        return Err(
+                            self.refuse(v, format!("a linear map from {shape} to {}", scope.shape))
+                        )
+                    }
+                };
+                let target = self.matrix(v)?;
+                let source = self.of(x)?;
+                let affine = AffineMap {
+                    linear: map,
+                    in_cols,
+                    out_cols,
+                };
+                linear(&mut self.packed, &scope, source, &target, &affine, bound)
+                    .map_err(|e| self.refuse(v, e))
+            }
+            PolyOp::Add | PolyOp::Sub => {
+                let (a, b) = (self.operand(v, 0)?.0, self.operand(v, 1)?.0);
+                let sign = if poly.node(v).op == PolyOp::Add {
+                    1.0
+                } else {
+                    -1.0
+                };
+                let (a, b) = (self.of(a)?, self.of(b)?);
+                let terms = if a == b {
+                    vec![(a, 1.0 + sign)]
+                } else {
+                    vec![(a, 1.0), (b, sign)]
+                };
+                Ok(self.packed.combine(&scope, &terms, 0.0, bound))
+            }
+            PolyOp::Affine { scale, shift } => {
+                let a = self.of(self.operand(v, 0)?.0)?;
+                Ok(self.packed.combine(&scope, &[(a, *scale)], *shift, bound))
+            }
+            PolyOp::Multiply => {
+                let (a, b) = (self.operand(v, 0)?.0, self.operand(v, 1)?.0);
+                let (a, b) = (self.of(a)?, self.of(b)?);
+                Ok(self.packed.multiply(&scope, a, b, 1, 0.0, bound))
+            }
+            PolyOp::Scores { heads, mask } => {
+                let (q, k) = (self.operand(v, 0)?, self.operand(v, 1)?);
+                let about = self.attention(v, *heads, q.1, k.1)?;
+                let operands = (self.of(q.0)?, self.of(k.0)?);
+                lower_scores(
+                    &mut self.packed,
+                    &scope,
+                    operands,
+                    about,
+                    mask.as_ref(),
+                    bound,
+                )
+                .map_err(|e| self.refuse(v, e))
+            }
+            PolyOp::Values { heads } => {
+                let (n, x) = (self.operand(v, 0)?, self.operand(v, 1)?);
+                let about = self.attention(v, *heads, scope.shape, x.1)?;
+                let operands = (self.of(n.0)?, self.of(x.0)?);
+                let target = self.matrix(v)?;
+                lower_values(&mut self.packed, &scope, operands, about, &target, bound)
+                    .map_err(|e| self.refuse(v, e))
+            }
+            PolyOp::KeySum { scale, shift } => {
+                let (n, shape) = self.operand(v, 0)?;
+                let Shape::Scores { keys, .. } = shape else {
+                    return Err(self.refuse(v, format!("expected scores, found {shape}")));
+                };
+                let target = self.factor_layout(v)?;
+                let map = KeySumMap {
+                    keys,
+                    scale: *scale,
+                    shift: *shift,
+                };
+                let source = self.of(n)?;
+                linear(&mut self.packed, &scope, source, &target, &map, bound)
+                    .map_err(|e| self.refuse(v, e))
+            }
+            PolyOp::ColumnSum { scale, shift } => {
+                let (x, shape) = self.operand(v, 0)?;
+                let Shape::Matrix { cols, .. } = shape else {
+                    return Err(self.refuse(v, format!("expected a matrix, found {shape}")));
+                };
+                let target = self.factor_layout(v)?;
+                let map = ColumnSumMap {
+                    cols,
+                    scale: *scale,
+                    shift: *shift,
+                };
+                let source = self.of(x)?;
+                linear(&mut self.packed, &scope, source, &target, &map, bound)
+                    .map_err(|e| self.refuse(v, e))
+            }
+            PolyOp::ScaleHeads | PolyOp::ScaleRows => {
+                let (x, r) = (self.operand(v, 0)?.0, self.operand(v, 1)?.0);
+                let factor = self.factor(v, x, r)?;
+                let x = self.of(x)?;
+                let layout = Arc::clone(self.packed.layout(x));
+                let value = self.packed.multiply(&scope, x, factor, 1, 0.0, bound);
+                self.packed.graph.node_mut(value).op.layout = layout;
+                Ok(value)
+            }
+            PolyOp::Evaluate {
+                evaluation,
+                approximation,
+            } => {
+                let u = self.of(self.operand(v, 0)?.0)?;
+                self.packed
+                    .approximations
+                    .push((scope.layer, approximation.clone()));
+                Ok(lower_evaluation(
+                    &mut self.packed,
+                    &scope,
+                    u,
+                    evaluation,
+                    bound,
+                ))
+            }
+        }
+    }
+
+    fn attention(
+        &self,
+        v: ValueId,
+        heads: usize,
+        queries: Shape,
+        keys: Shape,
+    ) -> Result<Attention, PassError> {
+        let (
+            Shape::Matrix { rows, cols },
+            Shape::Matrix {
+                rows: keys,
+                cols: key_cols,
+            },
+        ) = (queries, keys)
+        else {
+            return Err(self.refuse(v, format!("attention over {queries} and {keys}")));
+        };
+        if heads == 0 || cols % heads != 0 || cols != key_cols {
+            return Err(self.refuse(
+                v,
+                format!("{heads} heads of {cols} and {key_cols} features"),
+            ));
+        }
+        Ok(Attention {
+            heads,
+            rows,
+            keys,
+            width: cols / heads,
+            ways: shift_ways(self.geometry(), cols, heads),
+        })
+    }
+}
