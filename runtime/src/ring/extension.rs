@@ -10,9 +10,10 @@
 
 use super::context::{cached, LimbId, RingContext};
 use super::error::RingError;
+use super::matrix::{self, SourceFactor};
 use super::poly::{Form, RnsPoly};
+use super::simd::Reducer;
 use crate::arith::{Modulus, ShoupFactor};
-use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Most source limbs: 64 products below 2^56 and 64 terms of the quotient fit their words.
@@ -32,7 +33,7 @@ pub struct Extension {
 
 /// How one target prime `p` receives the sum.
 pub(crate) struct Column {
-    pub modulus: Modulus,
+    pub reducer: Reducer,
     /// Multiplier of `y_i` modulo `p`.
     pub weights: Vec<u32>,
     /// Multiplier of `u` modulo `p`.
@@ -86,6 +87,7 @@ impl Extension {
             .iter()
             .map(|&l| {
                 let modulus = *context.modulus(l);
+                let reducer = *context.reducer(l);
                 let weight = |i: usize| {
                     if divided {
                         let inverse = modulus
@@ -97,7 +99,7 @@ impl Extension {
                     }
                 };
                 Column {
-                    modulus,
+                    reducer,
                     weights: (0..primes.len()).map(weight).collect(),
                     correction: if divided {
                         1
@@ -120,50 +122,32 @@ impl Extension {
         &self.source
     }
 
-    /// Replaces each source row `x_i` by `y_i = x_i * multipliers[i] * (D/q_i)^-1` and writes the target rows. Rows have N words.
+    /// Writes the target rows, N words each, from the source rows, each multiplied by its entry of `multipliers` on the way.
     pub(crate) fn run(
         &self,
         context: &RingContext,
         multipliers: Option<&[u32]>,
-        rows: &mut [u32],
+        source: &[&[u32]],
         target: &mut [u32],
     ) {
         let n = context.degree();
-        rows.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
-            let factor = self.source_factor(context, multipliers, i);
-            let modulus = *context.modulus(self.source[i]);
-            row.iter_mut()
-                .for_each(|x| *x = modulus.mul_shoup(*x, factor));
-        });
-        let rows: Vec<&[u32]> = rows.chunks(n).collect();
-        let quotients: Vec<u32> = (0..n)
-            .into_par_iter()
-            .with_min_len(1024)
-            .map(|j| {
-                let sum = rows
-                    .iter()
-                    .zip(&self.reciprocal)
-                    .fold(1u64 << (QUOTIENT_BITS - 1), |sum, (row, &r)| {
-                        sum + u64::from(row[j]) * r
-                    });
-                (sum >> QUOTIENT_BITS) as u32
+        assert_eq!(source.len(), self.source.len());
+        assert!(source.iter().all(|row| row.len() == n));
+        let factors: Vec<SourceFactor> = (0..source.len())
+            .map(|i| SourceFactor {
+                q: context.prime(self.source[i]),
+                factor: self.source_factor(context, multipliers, i),
+                reciprocal: self.reciprocal[i],
             })
             .collect();
-        target
-            .par_chunks_mut(n)
-            .zip(&self.columns)
-            .for_each(|(to, column)| {
-                for (j, word) in to.iter_mut().enumerate() {
-                    let start = u64::from(quotients[j]) * u64::from(column.correction);
-                    let sum = rows
-                        .iter()
-                        .zip(&column.weights)
-                        .fold(start, |sum, (row, &w)| {
-                            sum + u64::from(row[j]) * u64::from(w)
-                        });
-                    *word = column.modulus.reduce_u64(sum);
-                }
-            });
+        matrix::run(
+            context.instruction_set(),
+            &factors,
+            &self.columns,
+            source,
+            target,
+            n,
+        );
     }
 
     fn source_factor(
@@ -197,21 +181,14 @@ impl RingContext {
         target: &[LimbId],
         divided: bool,
     ) -> Result<Arc<Extension>, RingError> {
-        let mut failure = None;
         let key = (source.to_vec(), target.to_vec(), divided);
         if let Ok(map) = self.extension_cache().lock() {
             if let Some(found) = map.get(&key) {
                 return Ok(Arc::clone(found));
             }
         }
-        match Extension::new(self, source, target, divided) {
-            Ok(built) => return Ok(cached(self.extension_cache(), &key, || built)),
-            Err(error) => failure.get_or_insert(error),
-        };
-        Err(failure.unwrap_or(RingError::Source {
-            count: source.len(),
-            max: MAX_SOURCE_LIMBS,
-        }))
+        let built = Extension::new(self, source, target, divided)?;
+        Ok(cached(self.extension_cache(), &key, || built))
     }
 
     /// The centred lift of `a` (coefficient form, all its limbs) as residues modulo `target`, in coefficient form.
@@ -222,17 +199,6 @@ impl RingContext {
     /// # Panics
     /// If `a` is in evaluation form.
     pub fn extend(&self, a: &RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RingError> {
-        self.extend_owned(a.clone(), target)
-    }
-
-    /// As [`RingContext::extend`], using up `a` (saves a copy).
-    ///
-    /// # Errors
-    /// As [`RingContext::extension`].
-    ///
-    /// # Panics
-    /// If `a` is in evaluation form.
-    pub fn extend_owned(&self, mut a: RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RingError> {
         assert_eq!(
             a.form(),
             Form::Coefficient,
@@ -240,7 +206,52 @@ impl RingContext {
         );
         let tables = self.extension(a.limbs(), target)?;
         let mut result = RnsPoly::scratch(self, target, Form::Coefficient);
-        tables.run(self, None, a.data_mut(), result.data_mut());
+        let rows: Vec<&[u32]> = (0..a.limb_count()).map(|i| a.limb(i)).collect();
+        tables.run(self, None, &rows, result.data_mut());
+        Ok(result)
+    }
+
+    /// As [`RingContext::extend`], handing the buffer of `a` back afterwards.
+    ///
+    /// # Errors
+    /// As [`RingContext::extension`].
+    ///
+    /// # Panics
+    /// If `a` is in evaluation form.
+    pub fn extend_owned(&self, a: RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RingError> {
+        self.extend(&a, target)
+    }
+
+    /// As [`RingContext::extend`], from some of the limbs of `a`.
+    ///
+    /// # Errors
+    /// As [`RingContext::extension`], or if `a` lacks a source limb.
+    ///
+    /// # Panics
+    /// If `a` is in evaluation form.
+    pub fn extend_part(
+        &self,
+        a: &RnsPoly,
+        source: &[LimbId],
+        target: &[LimbId],
+    ) -> Result<RnsPoly, RingError> {
+        assert_eq!(
+            a.form(),
+            Form::Coefficient,
+            "a basis extension reads coefficients"
+        );
+        let tables = self.extension(source, target)?;
+        let rows = source
+            .iter()
+            .map(|&limb| {
+                a.limb_of(limb).ok_or(RingError::MissingLimb {
+                    limb,
+                    held: a.limb_count(),
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut result = RnsPoly::scratch(self, target, Form::Coefficient);
+        tables.run(self, None, &rows, result.data_mut());
         Ok(result)
     }
 }

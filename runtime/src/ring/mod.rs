@@ -8,6 +8,8 @@ pub mod context;
 pub mod error;
 pub mod extension;
 mod gaussian;
+mod kernels;
+mod matrix;
 mod ntt;
 mod ops;
 pub mod poly;

@@ -4,12 +4,13 @@
 //! Mismatched forms or missing limbs are bugs of the caller and panic.
 
 use super::context::{LimbId, RingContext};
+use super::kernels;
 use super::poly::{Form, RnsPoly};
 use num_bigint::BigInt;
 use rayon::prelude::*;
 
-/// Most pairs an [`RingContext::inner_product`] may sum: 256 products below 2^56 fit a 64-bit word.
-pub const MAX_PAIRS: usize = 256;
+/// Most pairs an [`RingContext::inner_product`] may sum: 240 products below 2^56 stay under `2^64 - 2^60`, the limit of the reduction.
+pub const MAX_PAIRS: usize = 240;
 
 impl RingContext {
     /// Coefficients to values, in place; nothing to do in evaluation form.
@@ -43,24 +44,21 @@ impl RingContext {
     /// `a += b`.
     pub fn add_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
         self.zip_limbs(a, b, |id, x, y| {
-            let q = *self.modulus(id);
-            x.iter_mut().zip(y).for_each(|(x, &y)| *x = q.add(*x, y));
+            kernels::add(self.instruction_set(), self.prime(id), x, y);
         });
     }
 
     /// `a -= b`.
     pub fn sub_assign(&self, a: &mut RnsPoly, b: &RnsPoly) {
         self.zip_limbs(a, b, |id, x, y| {
-            let q = *self.modulus(id);
-            x.iter_mut().zip(y).for_each(|(x, &y)| *x = q.sub(*x, y));
+            kernels::sub(self.instruction_set(), self.prime(id), x, y);
         });
     }
 
     /// `a = -a`.
     pub fn neg_assign(&self, a: &mut RnsPoly) {
         self.each_limb(a, |id, limb| {
-            let q = *self.modulus(id);
-            limb.iter_mut().for_each(|x| *x = q.neg(*x));
+            kernels::neg(self.instruction_set(), self.prime(id), limb);
         });
     }
 
@@ -72,8 +70,7 @@ impl RingContext {
             "products are taken in evaluation form"
         );
         self.zip_limbs(a, b, |id, x, y| {
-            let q = *self.modulus(id);
-            x.iter_mut().zip(y).for_each(|(x, &y)| *x = q.mul(*x, y));
+            kernels::mul(self.instruction_set(), self.reducer(id), x, y);
         });
     }
 
@@ -95,11 +92,8 @@ impl RingContext {
             .par_chunks_mut(n)
             .zip(&limbs)
             .for_each(|(sum, &id)| {
-                let q = *self.modulus(id);
                 let (x, y) = (a.limb(a.require(id)), b.limb(b.require(id)));
-                for ((sum, &x), &y) in sum.iter_mut().zip(x).zip(y) {
-                    *sum = q.reduce_u64(u64::from(*sum) + u64::from(x) * u64::from(y));
-                }
+                kernels::mul_acc(self.instruction_set(), self.reducer(id), sum, x, y);
             });
     }
 
@@ -125,19 +119,63 @@ impl RingContext {
             .par_chunks_mut(self.degree())
             .zip(limbs)
             .for_each(|(to, &id)| {
-                let q = *self.modulus(id);
                 let rows: Vec<(&[u32], &[u32])> = pairs
                     .iter()
                     .map(|(a, b)| (a.limb(a.require(id)), b.limb(b.require(id))))
                     .collect();
-                for (j, word) in to.iter_mut().enumerate() {
-                    let sum = rows
-                        .iter()
-                        .fold(0u64, |sum, (x, y)| sum + u64::from(x[j]) * u64::from(y[j]));
-                    *word = q.reduce_u64(sum);
-                }
+                kernels::inner_product(self.instruction_set(), self.reducer(id), to, &rows);
             });
         result
+    }
+
+    /// Two inner products sharing their left factors, as in a key switch: `(sum a b, sum a c)` over triples `(a, b, c)`, on `limbs`.
+    ///
+    /// # Panics
+    /// As [`RingContext::inner_product`].
+    pub fn inner_product_pair(
+        &self,
+        triples: &[(&RnsPoly, &RnsPoly, &RnsPoly)],
+        limbs: &[LimbId],
+    ) -> (RnsPoly, RnsPoly) {
+        assert!(
+            triples.len() <= MAX_PAIRS,
+            "{} triples; at most {MAX_PAIRS}",
+            triples.len()
+        );
+        let evaluated = |p: &RnsPoly| p.form() == Form::Evaluation;
+        assert!(
+            triples
+                .iter()
+                .all(|(a, b, c)| evaluated(a) && evaluated(b) && evaluated(c)),
+            "products are taken in evaluation form"
+        );
+        let mut first = RnsPoly::scratch(self, limbs, Form::Evaluation);
+        let mut second = RnsPoly::scratch(self, limbs, Form::Evaluation);
+        let n = self.degree();
+        first
+            .data_mut()
+            .par_chunks_mut(n)
+            .zip(second.data_mut().par_chunks_mut(n))
+            .zip(limbs)
+            .for_each(|((x, y), &id)| {
+                let rows: Vec<(&[u32], &[u32], &[u32])> = triples
+                    .iter()
+                    .map(|(a, b, c)| {
+                        (
+                            a.limb(a.require(id)),
+                            b.limb(b.require(id)),
+                            c.limb(c.require(id)),
+                        )
+                    })
+                    .collect();
+                kernels::inner_product_pair(
+                    self.instruction_set(),
+                    self.reducer(id),
+                    (x, y),
+                    &rows,
+                );
+            });
+        (first, second)
     }
 
     /// Multiplies the limb at each storage position by its own constant (any 32-bit word, reduced first).
@@ -154,7 +192,7 @@ impl RingContext {
             .for_each(|((limb, id), &c)| {
                 let q = *self.modulus(id);
                 let factor = q.shoup(c);
-                limb.iter_mut().for_each(|x| *x = q.mul_shoup(*x, factor));
+                kernels::scale_in_place(self.instruction_set(), q.value(), limb, factor);
             });
     }
 
@@ -180,7 +218,9 @@ impl RingContext {
                 let c = q.reduce_u64(u64::from(c));
                 match form {
                     Form::Coefficient => limb[0] = q.add(limb[0], c),
-                    Form::Evaluation => limb.iter_mut().for_each(|x| *x = q.add(*x, c)),
+                    Form::Evaluation => {
+                        kernels::add_constant(self.instruction_set(), q.value(), limb, c);
+                    }
                 }
             });
     }

@@ -8,6 +8,7 @@
 use super::context::{cached, LimbId, RingContext};
 use super::error::RingError;
 use super::extension::Extension;
+use super::kernels;
 use super::poly::{Form, RnsPoly};
 use num_bigint::{BigInt, BigUint};
 use rayon::prelude::*;
@@ -108,6 +109,9 @@ impl RingContext {
         if let Some(extension) = &tables.extension {
             let mut remainder = a.select(&tables.leaving);
             self.to_coefficient(&mut remainder);
+            let rows: Vec<&[u32]> = (0..remainder.limb_count())
+                .map(|i| remainder.limb(i))
+                .collect();
             let multipliers: Vec<u32> = match factor {
                 None => tables.leaving_factor.clone(),
                 Some(c) => {
@@ -121,12 +125,7 @@ impl RingContext {
                         .collect()
                 }
             };
-            extension.run(
-                self,
-                Some(&multipliers),
-                remainder.data_mut(),
-                result.data_mut(),
-            );
+            extension.run(self, Some(&multipliers), &rows, result.data_mut());
         }
 
         let constants = factor.map(|c| self.residues(c, lo));
@@ -150,9 +149,7 @@ impl RingContext {
                             .map_or(kept, |c| modulus.mul(kept, c[position])),
                     );
                     let from = a.limb(a.require(id));
-                    for (to, &x) in to.iter_mut().zip(from) {
-                        *to = modulus.add(*to, modulus.mul_shoup(x, kept));
-                    }
+                    kernels::add_scaled(self.instruction_set(), modulus.value(), to, from, kept);
                 }
             });
         Ok(result)

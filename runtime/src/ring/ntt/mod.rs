@@ -242,13 +242,16 @@ mod vector {
                     }
                 }
                 for i in 0..count {
-                    V::forward_square(
-                        base.add(i * size),
-                        block * count + i,
-                        table,
-                        &c,
-                        fold_square,
-                    );
+                    if fold_square {
+                        V::forward_square::<true>(base.add(i * size), block * count + i, table, &c);
+                    } else {
+                        V::forward_square::<false>(
+                            base.add(i * size),
+                            block * count + i,
+                            table,
+                            &c,
+                        );
+                    }
                 }
             }
         }
@@ -269,13 +272,12 @@ mod vector {
                 let base = a.add(block * length);
                 let per_block = table.squares >> passes[0];
                 for i in 0..per_block {
-                    V::inverse_square(
-                        base.add(i << (2 * V::LOG)),
-                        block * per_block + i,
-                        table,
-                        &c,
-                        only_square,
-                    );
+                    let (base, square) = (base.add(i << (2 * V::LOG)), block * per_block + i);
+                    if only_square {
+                        V::inverse_square::<true>(base, square, table, &c);
+                    } else {
+                        V::inverse_square::<false>(base, square, table, &c);
+                    }
                 }
                 let mut count = per_block;
                 for &stages in passes[1..].iter().rev() {

@@ -161,37 +161,29 @@ macro_rules! define_passes {
     ($rows:tt, $forward:ident, $inverse:ident; $($k:literal)*) => {
         /// One forward pass over a block of `rows * stride` words.
         #[inline(always)]
-        unsafe fn $forward<V: Vector>(a: *mut u32, stride: usize, root: usize, table: &VectorTable, fold: bool) {
+        unsafe fn $forward<V: Vector, const FOLD: bool>(a: *mut u32, stride: usize, root: usize, table: &VectorTable) {
             // SAFETY: the rows lie inside the caller's block.
             unsafe {
                 let c = Constants::<V>::new(table);
                 let mut j = 0;
                 while j < stride {
                     let mut x = [$( V::load(a.add($k * stride + j)) ),*];
-                    if fold {
-                        forward_rows!($rows, x, c, table, root, true);
-                    } else {
-                        forward_rows!($rows, x, c, table, root, false);
-                    }
+                    forward_rows!($rows, x, c, table, root, FOLD);
                     $( x[$k].store(a.add($k * stride + j)); )*
                     j += V::LANES;
                 }
             }
         }
-        /// One inverse pass over a block of `rows * stride` words; `last` finishes the transform.
+        /// One inverse pass over a block of `rows * stride` words; `LAST` finishes the transform.
         #[inline(always)]
-        unsafe fn $inverse<V: Vector>(a: *mut u32, stride: usize, mirror: usize, table: &VectorTable, last: bool) {
+        unsafe fn $inverse<V: Vector, const LAST: bool>(a: *mut u32, stride: usize, mirror: usize, table: &VectorTable) {
             // SAFETY: the rows lie inside the caller's block.
             unsafe {
                 let c = Constants::<V>::new(table);
                 let mut j = 0;
                 while j < stride {
                     let mut x = [$( V::load(a.add($k * stride + j)) ),*];
-                    if last {
-                        inverse_rows!($rows, x, c, table, mirror, true);
-                    } else {
-                        inverse_rows!($rows, x, c, table, mirror, false);
-                    }
+                    inverse_rows!($rows, x, c, table, mirror, LAST);
                     $( x[$k].store(a.add($k * stride + j)); )*
                     j += V::LANES;
                 }
@@ -220,11 +212,15 @@ pub(super) unsafe fn forward_pass<V: Vector>(
     let stride = length >> stages;
     // SAFETY: handed on.
     unsafe {
-        match stages {
-            4 => forward16::<V>(a, stride, root, table, fold),
-            3 => forward8::<V>(a, stride, root, table, fold),
-            2 => forward4::<V>(a, stride, root, table, fold),
-            _ => forward2::<V>(a, stride, root, table, fold),
+        match (stages, fold) {
+            (4, false) => forward16::<V, false>(a, stride, root, table),
+            (4, true) => forward16::<V, true>(a, stride, root, table),
+            (3, false) => forward8::<V, false>(a, stride, root, table),
+            (3, true) => forward8::<V, true>(a, stride, root, table),
+            (2, false) => forward4::<V, false>(a, stride, root, table),
+            (2, true) => forward4::<V, true>(a, stride, root, table),
+            (_, false) => forward2::<V, false>(a, stride, root, table),
+            (_, true) => forward2::<V, true>(a, stride, root, table),
         }
     }
 }
@@ -245,11 +241,15 @@ pub(super) unsafe fn inverse_pass<V: Vector>(
     let stride = length >> stages;
     // SAFETY: handed on.
     unsafe {
-        match stages {
-            4 => inverse16::<V>(a, stride, mirror, table, last),
-            3 => inverse8::<V>(a, stride, mirror, table, last),
-            2 => inverse4::<V>(a, stride, mirror, table, last),
-            _ => inverse2::<V>(a, stride, mirror, table, last),
+        match (stages, last) {
+            (4, false) => inverse16::<V, false>(a, stride, mirror, table),
+            (4, true) => inverse16::<V, true>(a, stride, mirror, table),
+            (3, false) => inverse8::<V, false>(a, stride, mirror, table),
+            (3, true) => inverse8::<V, true>(a, stride, mirror, table),
+            (2, false) => inverse4::<V, false>(a, stride, mirror, table),
+            (2, true) => inverse4::<V, true>(a, stride, mirror, table),
+            (_, false) => inverse2::<V, false>(a, stride, mirror, table),
+            (_, true) => inverse2::<V, true>(a, stride, mirror, table),
         }
     }
 }

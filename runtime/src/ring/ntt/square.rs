@@ -15,21 +15,19 @@ pub(super) trait Square: Vector {
     /// Most stages in one strided pass: limited by the registers.
     const PASS: u32;
 
-    /// Forward, to canonical residues; `square` numbers the squares of the array, `fold` says that bound 16 comes in.
-    unsafe fn forward_square(
+    /// Forward, to canonical residues; `square` numbers the squares of the array, `FOLD` says that bound 16 comes in.
+    unsafe fn forward_square<const FOLD: bool>(
         a: *mut u32,
         square: usize,
         table: &VectorTable,
         c: &Constants<Self>,
-        fold: bool,
     );
-    /// Inverse, from canonical residues to bound 2, or to the finished transform if `last`.
-    unsafe fn inverse_square(
+    /// Inverse, from canonical residues to bound 2, or to the finished transform if `LAST`.
+    unsafe fn inverse_square<const LAST: bool>(
         a: *mut u32,
         square: usize,
         table: &VectorTable,
         c: &Constants<Self>,
-        last: bool,
     );
 }
 
@@ -54,25 +52,20 @@ macro_rules! inverse_lanes {
 
 impl Square for Avx512 {
     const LOG: u32 = 4;
-    const PASS: u32 = 4;
+    const PASS: u32 = 3;
 
     #[inline(always)]
-    unsafe fn forward_square(
+    unsafe fn forward_square<const FOLD: bool>(
         a: *mut u32,
         square: usize,
         table: &VectorTable,
         c: &Constants<Self>,
-        fold: bool,
     ) {
         // SAFETY: the caller vouches for 256 words at `a`, a square of the table, and the instruction set.
         unsafe {
             let mut x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
             let root = table.squares + square;
-            if fold {
-                forward_rows!(16, x, c, table, root, true);
-            } else {
-                forward_rows!(16, x, c, table, root, false);
-            }
+            forward_rows!(16, x, c, table, root, FOLD);
             let mut x = Self::transpose(x);
             let inner = table.inner.as_ptr().add(square * 15 * 16);
             forward_lanes!(x, c, inner, true; (0, 8, 1) (1, 9, 1) (2, 10, 1) (3, 11, 1) (4, 12, 1) (5, 13, 1) (6, 14, 1) (7, 15, 1));
@@ -90,12 +83,11 @@ impl Square for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn inverse_square(
+    unsafe fn inverse_square<const LAST: bool>(
         a: *mut u32,
         square: usize,
         table: &VectorTable,
         c: &Constants<Self>,
-        last: bool,
     ) {
         // SAFETY: as for the forward square.
         unsafe {
@@ -111,11 +103,7 @@ impl Square for Avx512 {
             fold_rows!(x, c; q8: 0 1; q4: 0 1 2 3; q2: 0 1 2 3 4 5 6 7);
             let mut x = Self::transpose(x);
             let root = table.squares + mirror;
-            if last {
-                inverse_rows!(16, x, c, table, root, true);
-            } else {
-                inverse_rows!(16, x, c, table, root, false);
-            }
+            inverse_rows!(16, x, c, table, root, LAST);
             for k in 0..16 {
                 x[k].store(a.add(16 * k));
             }
@@ -128,22 +116,17 @@ impl Square for Avx2 {
     const PASS: u32 = 3;
 
     #[inline(always)]
-    unsafe fn forward_square(
+    unsafe fn forward_square<const FOLD: bool>(
         a: *mut u32,
         square: usize,
         table: &VectorTable,
         c: &Constants<Self>,
-        fold: bool,
     ) {
         // SAFETY: the caller vouches for 64 words at `a`, a square of the table, and the instruction set.
         unsafe {
             let mut x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));
             let root = table.squares + square;
-            if fold {
-                forward_rows!(8, x, c, table, root, true);
-            } else {
-                forward_rows!(8, x, c, table, root, false);
-            }
+            forward_rows!(8, x, c, table, root, FOLD);
             let mut x = Self::transpose(x);
             let inner = table.inner.as_ptr().add(square * 7 * 8);
             forward_lanes!(x, c, inner, true; (0, 4, 1) (1, 5, 1) (2, 6, 1) (3, 7, 1));
@@ -158,12 +141,11 @@ impl Square for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn inverse_square(
+    unsafe fn inverse_square<const LAST: bool>(
         a: *mut u32,
         square: usize,
         table: &VectorTable,
         c: &Constants<Self>,
-        last: bool,
     ) {
         // SAFETY: as for the forward square.
         unsafe {
@@ -177,11 +159,7 @@ impl Square for Avx2 {
             fold_rows!(x, c; q8: 0; q4: 0 1; q2: 0 1 2 3);
             let mut x = Self::transpose(x);
             let root = table.squares + mirror;
-            if last {
-                inverse_rows!(8, x, c, table, root, true);
-            } else {
-                inverse_rows!(8, x, c, table, root, false);
-            }
+            inverse_rows!(8, x, c, table, root, LAST);
             for k in 0..8 {
                 x[k].store(a.add(8 * k));
             }

@@ -1,7 +1,7 @@
 //! 256-bit vectors. A 64-bit quantity per lane is kept as two vectors, for even and for odd lanes.
 
 use super::Vector;
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// Eight words.
 #[derive(Clone, Copy)]
@@ -14,11 +14,25 @@ unsafe fn join_high(even: __m256i, odd: __m256i) -> __m256i {
     unsafe { _mm256_blend_epi32::<0b1010_1010>(_mm256_shuffle_epi32::<0b11_11_01_01>(even), odd) }
 }
 
+/// Products of the low halves. Assembly, because where only the low half of a product is used the compiler would emulate a
+/// full 64-bit multiplication.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn product(a: __m256i, b: __m256i) -> __m256i {
+    let result;
+    // SAFETY: AVX2 is the caller's; registers only.
+    unsafe {
+        asm!("vpmuludq {result}, {a}, {b}", result = lateout(ymm_reg) result, a = in(ymm_reg) a, b = in(ymm_reg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    result
+}
+
 /// `t - k q` with `k = t q^-1 mod 2^32`: the low half becomes zero, the high half is the signed Montgomery reduction in `(-q, t 2^-32]`.
 #[inline(always)]
 unsafe fn cancel_low(t: __m256i, q: __m256i, q_inverse: __m256i) -> __m256i {
     // SAFETY: AVX2 is the caller's.
-    unsafe { _mm256_sub_epi64(t, _mm256_mul_epu32(_mm256_mul_epu32(t, q_inverse), q)) }
+    unsafe { _mm256_sub_epi64(t, _mm256_mul_epu32(product(t, q_inverse), q)) }
 }
 
 #[inline(always)]

@@ -1,0 +1,160 @@
+//! The arithmetic of a basis extension: an integer matrix product by blocks of coefficients.
+//!
+//! A block's scaled residues `y_i` and quotients `u` stay in the first-level cache while all target limbs are formed from them, several at
+//! a time so that one load of `y_i` serves several sums. Blocks are independent and run in parallel.
+
+use super::extension::{Column, QUOTIENT_BITS};
+use super::simd::{with_vectors, InstructionSet, Vector};
+use crate::arith::ShoupFactor;
+use rayon::prelude::*;
+
+/// Coefficients per block.
+const BLOCK: usize = 256;
+
+/// How one source limb enters.
+pub(super) struct SourceFactor {
+    pub q: u32,
+    /// Cofactor inverse, times any multiplier.
+    pub factor: ShoupFactor,
+    /// `round(2^57 / q)`.
+    pub reciprocal: u64,
+}
+
+/// The start of the target rows; blocks write disjoint columns of them.
+#[derive(Clone, Copy)]
+struct Target(*mut u32);
+// SAFETY: every block writes its own columns and nobody reads before all are done.
+unsafe impl Sync for Target {}
+
+/// `target[t][j] = u_j correction_t + sum_i y_ij weight_ti mod p_t`, with `y_i = source_i factor_i mod q_i` and
+/// `u = floor(1/2 + sum_i y_i reciprocal_i / 2^57)`.
+pub(super) fn run(
+    set: InstructionSet,
+    factors: &[SourceFactor],
+    columns: &[Column],
+    source: &[&[u32]],
+    target: &mut [u32],
+    n: usize,
+) {
+    assert_eq!(target.len(), columns.len() * n);
+    assert!(n.is_multiple_of(BLOCK) && source.iter().all(|row| row.len() == n));
+    assert!(
+        factors.len() == source.len() && columns.iter().all(|c| c.weights.len() == source.len())
+    );
+    let k = source.len();
+    let target = Target(target.as_mut_ptr());
+    let target = &target;
+    (0..n / BLOCK)
+        .into_par_iter()
+        .with_min_len(4)
+        .for_each_init(
+            // The scaled residues, and the quotients after them.
+            || vec![0u32; (k + 1) * BLOCK],
+            |scaled, block| {
+                let (start, to, scaled) = (block * BLOCK, target.0, scaled.as_mut_ptr());
+                with_vectors!(
+                    set,
+                    fn kernel<V>(
+                        start: usize,
+                        n: usize,
+                        factors: &[SourceFactor],
+                        columns: &[Column],
+                        source: &[&[u32]],
+                        scaled: *mut u32,
+                        to: *mut u32,
+                    ) {
+                        // SAFETY: rows have n words and the block lies inside them; the scratch has a row per source limb and one more.
+                        unsafe {
+                            scale::<V>(start, factors, source, scaled);
+                            let mut t = 0;
+                            while t + 4 <= columns.len() {
+                                sums::<V, 4>(
+                                    start,
+                                    n,
+                                    source.len(),
+                                    &columns[t..],
+                                    scaled,
+                                    to.add(t * n),
+                                );
+                                t += 4;
+                            }
+                            while t < columns.len() {
+                                sums::<V, 1>(
+                                    start,
+                                    n,
+                                    source.len(),
+                                    &columns[t..],
+                                    scaled,
+                                    to.add(t * n),
+                                );
+                                t += 1;
+                            }
+                        }
+                    }
+                )
+            },
+        );
+}
+
+/// Scaled residues and quotients of one block.
+///
+/// # Safety
+/// As in [`run`]; the instruction set is present.
+#[inline(always)]
+unsafe fn scale<V: Vector>(
+    start: usize,
+    factors: &[SourceFactor],
+    source: &[&[u32]],
+    scaled: *mut u32,
+) {
+    // SAFETY: the block lies inside every row and the scratch holds factors.len() + 1 rows.
+    unsafe {
+        for j in (0..BLOCK).step_by(V::LANES) {
+            let mut sum = V::wide_add(V::wide_zero(), 1 << (QUOTIENT_BITS - 1));
+            for (i, (f, row)) in factors.iter().zip(source).enumerate() {
+                let q = V::splat(f.q);
+                let y = V::load(row.as_ptr().add(start + j))
+                    .shoup(V::splat(f.factor.value), V::splat(f.factor.quotient), q)
+                    .fold(q);
+                y.store(scaled.add(i * BLOCK + j));
+                sum = V::mac_splat_wide(sum, y, f.reciprocal);
+            }
+            V::wide_top(sum).store(scaled.add(factors.len() * BLOCK + j));
+        }
+    }
+}
+
+/// `T` target rows of one block.
+///
+/// # Safety
+/// As in [`run`]; `columns` has at least `T` entries; the instruction set is present.
+#[inline(always)]
+unsafe fn sums<V: Vector, const T: usize>(
+    start: usize,
+    n: usize,
+    k: usize,
+    columns: &[Column],
+    scaled: *const u32,
+    to: *mut u32,
+) {
+    // SAFETY: the block lies inside every row; weights have k entries.
+    unsafe {
+        let weights: [*const u32; T] = std::array::from_fn(|t| columns[t].weights.as_ptr());
+        for j in (0..BLOCK).step_by(V::LANES) {
+            let u = V::load(scaled.add(k * BLOCK + j));
+            let mut sum: [V::Wide; T] = [V::wide_zero(); T];
+            for t in 0..T {
+                sum[t] = V::mac_splat(sum[t], u, columns[t].correction);
+            }
+            for i in 0..k {
+                let y = V::load(scaled.add(i * BLOCK + j));
+                for t in 0..T {
+                    sum[t] = V::mac_splat(sum[t], y, *weights[t].add(i));
+                }
+            }
+            for t in 0..T {
+                V::reduce(sum[t], &columns[t].reducer).store(to.add(t * n + start + j));
+            }
+        }
+    }
+}
