@@ -1,6 +1,5 @@
 //! The CPU: thin calls to `ring`, parallel over limbs.
 
-use super::kernels;
 use super::{Backend, Decomposition};
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweContext, RlweError, RowLimbs};
@@ -112,8 +111,9 @@ impl Backend for Cpu {
             .digits
             .iter()
             .map(|digit| {
-                let own = coefficients.select(&digit.limbs);
-                let mut extended = self.ring().extend_owned(own, &digit.others)?;
+                let mut extended =
+                    self.ring()
+                        .extend_part(&coefficients, &digit.limbs, &digit.others)?;
                 self.to_evaluation(&mut extended);
                 Ok(extended)
             })
@@ -161,7 +161,7 @@ impl Backend for Cpu {
                         ))
                     })
                     .collect();
-                kernels::key_product(ring.modulus(id), &terms, low, high);
+                ring.limb_inner_product_pair(id, (low, high), &terms);
             });
         Ok((low, high))
     }
@@ -173,11 +173,8 @@ impl Backend for Cpu {
             .zip(limbs)
             .for_each(|(sum, id)| {
                 if let Some(position) = a.position_of(id) {
-                    let q = *self.ring().modulus(id);
-                    let factor = q.shoup(factor[position]);
-                    for (sum, &x) in sum.iter_mut().zip(a.limb(position)) {
-                        *sum = q.add(*sum, q.mul_shoup(x, factor));
-                    }
+                    let limb = a.limb(position);
+                    self.ring().limb_add_scaled(id, sum, limb, factor[position]);
                 }
             });
     }

@@ -2,7 +2,6 @@
 //! same residues, bit for bit. Polynomials are handles that move and are never copied silently between machines.
 
 pub mod cpu;
-mod kernels;
 
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};

@@ -88,41 +88,14 @@ pub(crate) fn add_constant(set: InstructionSet, q: u32, a: &mut [u32], c: u32) {
     )
 }
 
-/// `to = from * factor`.
-pub(crate) fn scale(
-    set: InstructionSet,
-    q: u32,
-    to: &mut [u32],
-    from: &[u32],
-    factor: ShoupFactor,
-) {
-    check(to.len(), &[from.len()]);
-    // SAFETY: both slices have that many words.
-    unsafe { scale_raw(set, q, to.len(), to.as_mut_ptr(), from.as_ptr(), factor) }
-}
-
 /// `a *= factor`.
 pub(crate) fn scale_in_place(set: InstructionSet, q: u32, a: &mut [u32], factor: ShoupFactor) {
     check(a.len(), &[]);
-    let to = a.as_mut_ptr();
-    // SAFETY: the slice has that many words; each vector is read before it is written.
-    unsafe { scale_raw(set, q, a.len(), to, to, factor) }
-}
-
-/// # Safety
-/// `n` words at both pointers, which may be equal.
-unsafe fn scale_raw(
-    set: InstructionSet,
-    q: u32,
-    n: usize,
-    to: *mut u32,
-    from: *const u32,
-    factor: ShoupFactor,
-) {
+    let (n, a) = (a.len(), a.as_mut_ptr());
     with_vectors!(
         set,
-        fn kernel<V>(n: usize, q: u32, to: *mut u32, from: *const u32, factor: ShoupFactor) {
-            // SAFETY: the caller's pointers have n words.
+        fn kernel<V>(n: usize, q: u32, a: *mut u32, factor: ShoupFactor) {
+            // SAFETY: the slice has n words.
             unsafe {
                 let (q, w, quotient) = (
                     V::splat(q),
@@ -130,10 +103,10 @@ unsafe fn scale_raw(
                     V::splat(factor.quotient),
                 );
                 for j in (0..n).step_by(V::LANES) {
-                    V::load(from.add(j))
+                    V::load(a.add(j))
                         .shoup(w, quotient, q)
                         .fold(q)
-                        .store(to.add(j));
+                        .store(a.add(j));
                 }
             }
         }
@@ -330,10 +303,6 @@ mod tests {
                 assert_eq!(
                     run(&|x| scale_in_place(set, q, x, w)),
                     expect(&|i| m.mul(a[i], w.value))
-                );
-                assert_eq!(
-                    run(&|x| scale(set, q, x, &b, w)),
-                    expect(&|i| m.mul(b[i], w.value))
                 );
                 assert_eq!(
                     run(&|x| add_scaled(set, q, x, &b, w)),

@@ -178,6 +178,28 @@ impl RingContext {
         (first, second)
     }
 
+    /// The two inner products of [`RingContext::inner_product_pair`] for one bare limb: `to = sum a (b, c)` over triples `(a, b, c)`.
+    ///
+    /// # Panics
+    /// If lengths differ, are no multiple of 16, or there are more than [`MAX_PAIRS`] triples.
+    pub fn limb_inner_product_pair(
+        &self,
+        id: LimbId,
+        to: (&mut [u32], &mut [u32]),
+        triples: &[(&[u32], &[u32], &[u32])],
+    ) {
+        kernels::inner_product_pair(self.instruction_set(), self.reducer(id), to, triples);
+    }
+
+    /// `to += from * factor` for one bare limb, `factor` below the prime.
+    ///
+    /// # Panics
+    /// If lengths differ or are no multiple of 16.
+    pub fn limb_add_scaled(&self, id: LimbId, to: &mut [u32], from: &[u32], factor: u32) {
+        let q = self.modulus(id);
+        kernels::add_scaled(self.instruction_set(), q.value(), to, from, q.shoup(factor));
+    }
+
     /// Multiplies the limb at each storage position by its own constant (any 32-bit word, reduced first).
     ///
     /// # Panics
