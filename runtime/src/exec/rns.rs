@@ -4,21 +4,15 @@
 use super::{ExecError, Executor};
 use crate::backend::Backend;
 use crate::ckks::encoding::Encoder;
+use crate::ckks::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
 use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
-use crate::rlwe::KeyKind;
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
-use heron_schedule::proto::{
-    Bootstrap, Combine, Giant, Input, Linear, LinearOut, MulSum, Output, Rotate,
-};
-use heron_schedule::recount::baby_rotations;
+use heron_schedule::proto::{Bootstrap, Combine, Giant, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::Schedule;
-use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Instant;
-
-/// Products summed with one reduction per residue; also how many encoded plaintexts are alive at once.
-const TERMS_AT_ONCE: usize = 16;
 
 /// What refreshes ciphertexts: bootstrapping, or a stand-in of a test.
 pub trait Refresh<P> {
@@ -117,157 +111,84 @@ impl<'a, B: Backend> Rns<'a, B> {
             .collect()
     }
 
-    /// Encodes plaintext vectors at a level, side by side on all threads.
-    fn encode(
-        &mut self,
-        indices: &[u32],
-        level: Level,
-        scale: Scale,
-    ) -> Result<Vec<Plaintext<B::Poly>>, ExecError> {
-        let started = Instant::now();
-        let batch = self.schedule.program().batch.max(1) as usize;
-        let encoded = indices
-            .par_iter()
-            .map(|&index| {
-                let vector = self.schedule.vector(index)?;
-                let slots: Vec<f64> = vector
-                    .iter()
-                    .flat_map(|&v| std::iter::repeat_n(v, batch))
-                    .collect();
-                let plain = Plaintext::encode_real(
-                    self.evaluator.context(),
-                    self.encoder,
-                    &slots,
-                    level,
-                    scale,
-                    Basis::Row,
-                )?;
-                let poly = self.evaluator.backend().upload(plain.poly());
-                Ok(Plaintext::from_parts(poly, level, scale))
-            })
-            .collect();
-        self.encoding += started.elapsed().as_secs_f64();
-        encoded
-    }
-
-    /// Σ plaintext · rotated source of one giant step: two polynomials at twice the scale, on the row's limbs.
-    fn inner_sum(
-        &mut self,
-        giant: &Giant,
-        op_level: Level,
-        sources: &[&Ciphertext<B::Poly>],
-        babies: &BTreeMap<(u32, i32), Ciphertext<B::Poly>>,
-    ) -> Result<Option<[B::Poly; 2]>, ExecError> {
-        let slots = self.schedule.params().slots();
-        let scale = self.schedule.params().plaintext_scale(op_level)?;
-        let limbs = self.evaluator.context().row(op_level)?.limbs.clone();
-        let mut sum: Option<[B::Poly; 2]> = None;
-        for terms in giant.term.chunks(TERMS_AT_ONCE) {
-            let indices: Vec<u32> = terms.iter().map(|t| t.plaintext).collect();
-            let plaintexts = self.encode(&indices, op_level, scale)?;
-            let mut pairs = [Vec::new(), Vec::new()];
-            for (term, plaintext) in terms.iter().zip(&plaintexts) {
-                let step = normal_step(term.baby, slots);
-                let source = match step {
-                    0 => sources.get(term.src as usize).copied(),
-                    _ => babies.get(&(term.src, step)),
-                };
-                let polys = source.map(|s| s.polys());
-                let Some([c0, c1]) = polys else {
-                    return Err(ExecError::Evaluator(format!(
-                        "no source {} of two polynomials",
-                        term.src
-                    )));
-                };
-                for (pairs, c) in pairs.iter_mut().zip([c0, c1]) {
-                    pairs.push((plaintext.poly(), c));
-                }
-            }
-            let backend = self.evaluator.backend();
-            let part = pairs.map(|p| backend.inner_product(&p, &limbs));
-            match &mut sum {
-                None => sum = Some(part),
-                Some(sum) => {
-                    for (s, p) in sum.iter_mut().zip(&part) {
-                        backend.add_assign(s, p);
-                    }
-                }
-            }
+    fn diagonals(&self, scale: Scale) -> Diagonals<'_, B> {
+        Diagonals {
+            schedule: self.schedule,
+            evaluator: self.evaluator,
+            encoder: self.encoder,
+            scale,
+            nanoseconds: AtomicU64::new(0),
         }
-        Ok(sum)
-    }
-
-    /// One result of a linear step. Giants are switched without dividing by P, summed in QP, and one division does for all of them and for
-    /// the rescaling.
-    fn linear_out(
-        &mut self,
-        out: &LinearOut,
-        op_level: Level,
-        sources: &[&Ciphertext<B::Poly>],
-        babies: &BTreeMap<(u32, i32), Ciphertext<B::Poly>>,
-    ) -> Result<Ciphertext<B::Poly>, ExecError> {
-        let slots = self.schedule.params().slots();
-        let evaluator = self.evaluator;
-        let backend = evaluator.backend();
-        let row = evaluator.context().row(op_level)?;
-        let mut plain: Option<[B::Poly; 2]> = None;
-        let mut extended: Option<[B::Poly; 2]> = None;
-        let merge = |total: &mut Option<[B::Poly; 2]>, part: [B::Poly; 2]| match total {
-            None => *total = Some(part),
-            Some(total) => {
-                for (t, p) in total.iter_mut().zip(&part) {
-                    backend.add_assign(t, p);
-                }
-            }
-        };
-        for giant in &out.giant {
-            let Some([c0, c1]) = self.inner_sum(giant, op_level, sources, babies)? else {
-                continue;
-            };
-            let step = normal_step(giant.step, slots);
-            if step == 0 {
-                merge(&mut plain, [c0, c1]);
-                continue;
-            }
-            let g = evaluator.rotation_element(RotationStep(i64::from(step)));
-            let key = evaluator.keys().get(KeyKind::Galois(g))?;
-            let digits = backend.decompose(c1, row)?;
-            let (mut low, high) = backend.key_product(&digits, key, row)?;
-            drop(digits);
-            backend.add_scaled(&mut low, &c0, &row.special_product);
-            let turned = [low, high].map(|p| backend.automorphism(&p, g));
-            merge(&mut extended, turned);
-        }
-        let target = level(u32::from(op_level.0).saturating_sub(1));
-        let limbs = &evaluator.context().row(target)?.limbs;
-        let sum = match (plain, extended) {
-            (None, None) => return Err(ExecError::Evaluator("a sum without terms".into())),
-            (Some(plain), None) => plain,
-            (plain, Some(mut extended)) => {
-                for (e, p) in extended.iter_mut().zip(plain.iter().flatten()) {
-                    backend.add_scaled(e, p, &row.special_product);
-                }
-                extended
-            }
-        };
-        let polys = sum
-            .iter()
-            .map(|p| backend.divide_and_round(p, limbs, None))
-            .collect::<Result<Vec<_>, _>>()?;
-        let scale = self.schedule.params().scale(target)?;
-        let mut result = Ciphertext::from_parts(polys, target, scale);
-        if let Some(bias) = &out.bias {
-            self.add_bias(&mut result, bias.plaintext)?;
-        }
-        Ok(result)
     }
 
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
-        for plaintext in self.encode(&[index], ct.level(), ct.scale())? {
-            self.evaluator.add_plain_assign(ct, &plaintext)?;
-        }
-        Ok(())
+        let diagonals = self.diagonals(ct.scale());
+        let plaintext = diagonals.diagonal(index as usize, ct.level(), Basis::Row)?;
+        self.encoding += diagonals.seconds(1);
+        Ok(self.evaluator.add_plain_assign(ct, &plaintext)?)
     }
+}
+
+/// The plaintext vectors of a schedule, encoded when they are asked for.
+struct Diagonals<'a, B: Backend> {
+    schedule: &'a Schedule,
+    evaluator: &'a Evaluator<B>,
+    encoder: &'a Encoder,
+    scale: Scale,
+    nanoseconds: AtomicU64,
+}
+
+impl<B: Backend> Diagonals<'_, B> {
+    /// Seconds spent encoding, as wall time when so many threads share the work evenly.
+    fn seconds(&self, threads: usize) -> f64 {
+        self.nanoseconds.load(Ordering::Relaxed) as f64 * 1e-9 / threads.max(1) as f64
+    }
+}
+
+impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
+    fn diagonal(
+        &self,
+        index: usize,
+        level: Level,
+        basis: Basis,
+    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        let started = Instant::now();
+        let batch = self.schedule.program().batch.max(1) as usize;
+        // The schedule was verified: every plaintext it names lies in the weights section.
+        let vector = self.schedule.vector(index as u32).unwrap_or_default();
+        let slots: Vec<f64> = vector
+            .iter()
+            .flat_map(|&v| std::iter::repeat_n(v, batch))
+            .collect();
+        let (context, scale) = (self.evaluator.context(), self.scale);
+        let plain = Plaintext::encode_real(context, self.encoder, &slots, level, scale, basis)?;
+        let poly = self.evaluator.backend().upload(plain.poly());
+        let spent = started.elapsed().as_nanos() as u64;
+        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        Ok(Arc::new(Plaintext::from_parts(poly, level, scale)))
+    }
+}
+
+fn outputs(op: &Linear, slots: usize) -> Vec<LinearOutput> {
+    let step = |s: i32| RotationStep(i64::from(normal_step(s, slots)));
+    let giant = |g: &Giant| GiantStep {
+        step: step(g.step),
+        terms: g
+            .term
+            .iter()
+            .map(|t| LinearTerm {
+                source: t.src as usize,
+                baby: step(t.baby),
+                diagonal: t.plaintext as usize,
+            })
+            .collect(),
+    };
+    op.out
+        .iter()
+        .map(|out| LinearOutput {
+            giants: out.giant.iter().map(giant).collect(),
+        })
+        .collect()
 }
 
 impl<B: Backend> Executor for Rns<'_, B> {
@@ -288,24 +209,18 @@ impl<B: Backend> Executor for Rns<'_, B> {
     }
 
     fn linear(&mut self, op: &Linear, sources: &[&Self::Ct]) -> Result<Vec<Self::Ct>, ExecError> {
-        let slots = self.schedule.params().slots();
-        let mut steps: BTreeMap<u32, Vec<i32>> = BTreeMap::new();
-        for (src, step) in baby_rotations(op, slots) {
-            steps.entry(src).or_default().push(step);
+        let params = self.schedule.params();
+        let scale = params.plaintext_scale(level(op.level_in))?;
+        let diagonals = self.diagonals(scale);
+        let outputs = outputs(op, params.slots());
+        let mut results = self.evaluator.linear(sources, &outputs, &diagonals)?;
+        self.encoding += diagonals.seconds(rayon::current_num_threads());
+        for (out, result) in op.out.iter().zip(&mut results) {
+            if let Some(bias) = &out.bias {
+                self.add_bias(result, bias.plaintext)?;
+            }
         }
-        let mut babies = BTreeMap::new();
-        for (src, steps) in steps {
-            let source = sources.get(src as usize);
-            let source = source.ok_or_else(|| ExecError::Evaluator(format!("no source {src}")))?;
-            let turns: Vec<RotationStep> =
-                steps.iter().map(|&s| RotationStep(i64::from(s))).collect();
-            let turned = self.evaluator.rotate_hoisted(source, &turns)?;
-            babies.extend(steps.into_iter().map(|s| (src, s)).zip(turned));
-        }
-        op.out
-            .iter()
-            .map(|out| self.linear_out(out, level(op.level_in), sources, &babies))
-            .collect()
+        Ok(results)
     }
 
     fn combine(&mut self, op: &Combine, sources: &[&Self::Ct]) -> Result<Self::Ct, ExecError> {
