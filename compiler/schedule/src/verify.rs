@@ -373,7 +373,7 @@ impl Walker<'_> {
                 for &src in &op.src {
                     self.expect_level(src, op.level_in)?;
                 }
-                if kind == Kind::Sparse && op.log_slots >= self.params.log_n() {
+                if kind == Kind::Sparse && !(1..self.params.log_n() - 1).contains(&op.log_slots) {
                     return Err(format!("2^{} sparse slots", op.log_slots));
                 }
             }

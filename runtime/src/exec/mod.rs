@@ -7,6 +7,7 @@ pub mod clear;
 pub mod key_request;
 pub mod noise;
 pub mod ports;
+pub mod refresh;
 pub mod rns;
 #[cfg(test)]
 mod tests;
