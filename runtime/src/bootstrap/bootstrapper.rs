@@ -63,6 +63,11 @@ impl<B: Backend> Bootstrapper<B> {
         })
     }
 
+    /// The choices it was built with.
+    pub fn tuning(&self) -> Tuning {
+        self.tuning
+    }
+
     /// Rows of the circuit.
     pub fn rows(&self) -> &Rows {
         &self.rows

@@ -103,7 +103,7 @@ fn pi() -> BigInt {
         let mut k = 0u32;
         while power.bits() != 0 {
             let term = &power / (2 * k + 1);
-            sum += if k % 2 == 0 { term } else { -term };
+            sum += if k.is_multiple_of(2) { term } else { -term };
             power /= x * x;
             k += 1;
         }

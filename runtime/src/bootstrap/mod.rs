@@ -7,6 +7,7 @@ mod error;
 mod eval_mod;
 mod kind;
 mod linear;
+pub mod measure;
 mod scales;
 pub mod split;
 pub mod stages;
