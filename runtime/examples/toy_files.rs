@@ -1,4 +1,5 @@
-//! Writes one of each file in the directory given, under the INSECURE toy parameters, for `tests/independent/verify.py`.
+//! `toy_files DIRECTORY [PROFILE]`: writes one of each file, under the INSECURE toy parameters unless a profile is named, for
+//! `tests/independent/verify.py`.
 
 use heron_runtime::ckks::encoding::Encoder;
 use heron_runtime::ckks::{Basis, CiphertextFile, FileKind, Plaintext, PortCiphertext, PortGroup};
@@ -17,7 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .nth(1)
             .ok_or("usage: toy_files DIRECTORY")?,
     );
-    let params = ParameterSet::new(Profile::Toy)?;
+    let profile = std::env::args()
+        .nth(2)
+        .map_or(Ok(Profile::Toy), |name| name.parse())?;
+    let params = ParameterSet::new(profile)?;
     let (log_n, top) = (params.log_n(), params.top());
     let context = RlweContext::new(params)?;
     let encoder = Encoder::new(log_n)?;

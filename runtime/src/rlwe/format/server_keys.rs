@@ -7,6 +7,7 @@ use super::ring_header::{self, read_limbs, write_limbs};
 use super::FormatError;
 use crate::ring::{GaloisElement, LimbId};
 use crate::rlwe::{KeyKind, KeySet, KeySwitchingKey, KeyWords, RlweContext};
+use rayon::prelude::*;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -94,10 +95,11 @@ pub fn read(path: &Path, context: &RlweContext) -> Result<(KeySet, [u8; 32]), Fo
     // bus error, changing it would break the hashes just checked; neither corrupts memory of ours.
     let map = Arc::new(unsafe { memmap2::Mmap::map(&file) }.map_err(io("map"))?);
     let count = fields.count(64, "key count")?;
-    let mut keys = KeySet::new();
     let mut next = 0u64;
+    let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let entry = Entry::read(&mut fields, context, next)?;
+        let start = frame.payload_offset + next;
         next += entry.length;
         if next > frame.payload_length {
             return Err(FormatError::Short {
@@ -106,16 +108,7 @@ pub fn read(path: &Path, context: &RlweContext) -> Result<(KeySet, [u8; 32]), Fo
                 found: frame.payload_length,
             });
         }
-        let start = (frame.payload_offset + next - entry.length) as usize;
-        let before = keys.len();
-        keys.insert(entry.into_key(context, &map, start)?);
-        if keys.len() == before {
-            return Err(FormatError::Field {
-                field: "key kind",
-                expected: "each key once".into(),
-                found: "a second of the same kind".into(),
-            });
-        }
+        entries.push((entry, start as usize));
     }
     fields.finish()?;
     if next != frame.payload_length {
@@ -124,6 +117,21 @@ pub fn read(path: &Path, context: &RlweContext) -> Result<(KeySet, [u8; 32]), Fo
             expected: format!("{next}, the sum of all keys"),
             found: frame.payload_length.to_string(),
         });
+    }
+    let checked = entries
+        .into_par_iter()
+        .map(|(entry, start)| entry.into_key(context, &map, start))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut keys = KeySet::new();
+    for key in checked {
+        if keys.get(key.kind()).is_ok() {
+            return Err(FormatError::Field {
+                field: "key kind",
+                expected: "each key once".into(),
+                found: format!("a second {} key", key.kind()),
+            });
+        }
+        keys.insert(key);
     }
     Ok((keys, header.key_id))
 }
