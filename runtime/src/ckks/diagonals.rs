@@ -42,13 +42,16 @@ where
     }
 }
 
+/// Residues by diagonal and where they are used.
+type Residues = BTreeMap<(usize, Level, Basis), Arc<Plaintext>>;
+
 /// Encoded polynomials, reduced to residues at first use; the residues are kept if `keep` says so (2^18 bytes per limb and diagonal at
 /// N = 2^16).
 pub struct EncodedDiagonals {
     context: Arc<RlweContext>,
     scale: Scale,
     encoded: Vec<EncodedPolynomial>,
-    kept: Option<Mutex<BTreeMap<(usize, Level, Basis), Arc<Plaintext>>>>,
+    kept: Option<Mutex<Residues>>,
 }
 
 impl EncodedDiagonals {

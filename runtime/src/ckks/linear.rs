@@ -57,6 +57,9 @@ pub trait DiagonalSource<P>: Sync {
 /// Products summed at a time: bounds the plaintexts alive together.
 const TERMS_AT_ONCE: usize = 16;
 
+/// Rotations of one source, times P, in QP.
+type Rotated<P> = BTreeMap<RotationStep, (P, P)>;
+
 /// A giant step's sum so far, in QP, or on the row's limbs alone when no term of it is rotated.
 struct Sum<P> {
     basis: Basis,
@@ -171,7 +174,7 @@ impl<B: Backend> Evaluator<B> {
         source: &Ciphertext<B::Poly>,
         steps: Vec<RotationStep>,
         row: &RowLimbs,
-    ) -> Result<BTreeMap<RotationStep, (B::Poly, B::Poly)>, CkksError> {
+    ) -> Result<Rotated<B::Poly>, CkksError> {
         let (c0, c1) = two("linear", source)?;
         let digits = match steps.iter().any(|&s| !self.is_identity(s)) {
             true => Some(self.backend.decompose(c1.clone(), row)?),
@@ -210,7 +213,7 @@ impl<B: Backend> Evaluator<B> {
     fn accumulate(
         &self,
         source: &Ciphertext<B::Poly>,
-        rotated: &BTreeMap<RotationStep, (B::Poly, B::Poly)>,
+        rotated: &Rotated<B::Poly>,
         terms: &[LinearTerm],
         diagonals: &dyn DiagonalSource<B::Poly>,
         row: &RowLimbs,

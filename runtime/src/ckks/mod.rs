@@ -23,4 +23,5 @@ pub use error::CkksError;
 pub use evaluator::Evaluator;
 pub use file::{CiphertextFile, FileKind, PortCiphertext, PortGroup};
 pub use linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+pub use multiply::Operands;
 pub use noise::NoiseModel;

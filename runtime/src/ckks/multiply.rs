@@ -6,6 +6,9 @@ use crate::backend::Backend;
 use crate::rlwe::{key_switch, KeyKind};
 use heron_schedule::params::Scale;
 
+/// The two factors of a product.
+pub type Operands<'a, P> = (&'a Ciphertext<P>, &'a Ciphertext<P>);
+
 impl<B: Backend> Evaluator<B> {
     /// a · b as three polynomials: multiply without relinearisation. The scales are multiplied.
     ///
@@ -25,7 +28,7 @@ impl<B: Backend> Evaluator<B> {
     /// No pair or more than 64, operands at different levels or scales, or not of two polynomials.
     pub fn tensor_sum(
         &self,
-        pairs: &[(&Ciphertext<B::Poly>, &Ciphertext<B::Poly>)],
+        pairs: &[Operands<B::Poly>],
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
         let op = "multiply";
         let Some((first, _)) = pairs.first().filter(|_| pairs.len() <= 64) else {
@@ -121,7 +124,7 @@ impl<B: Backend> Evaluator<B> {
     /// As [`Evaluator::tensor_sum`] and [`Evaluator::relinearise_and_rescale`].
     pub fn mul_sum(
         &self,
-        pairs: &[(&Ciphertext<B::Poly>, &Ciphertext<B::Poly>)],
+        pairs: &[Operands<B::Poly>],
         factor: i64,
         constant: f64,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
