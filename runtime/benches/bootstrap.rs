@@ -53,6 +53,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         peak_bytes() as f64 / 2f64.powi(30),
         bench.failure_probability_log2(1000),
     );
+    if kinds.contains(&Kind::Full) {
+        for (name, seconds) in bench.phases()? {
+            eprintln!("{name:<16} {seconds:>8.3} s");
+        }
+    }
     for kind in kinds {
         for slots in [Slots::Real, Slots::Complex] {
             if kind == Kind::ComplexPair && slots == Slots::Complex {

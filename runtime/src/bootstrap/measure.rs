@@ -187,6 +187,35 @@ impl Bench {
         })
     }
 
+    /// Wall time of each step of one full bootstrap, seconds: ModRaise with its two key switches, CoeffsToSlots, EvalMod, SlotsToCoeffs.
+    ///
+    /// # Errors
+    /// If [`Kind::Full`] was not prepared.
+    pub fn phases(&self) -> Result<[(&'static str, f64); 4], BootstrapError> {
+        let log_slots = Kind::Full.log_slots(self.params());
+        let ct = self.encrypt(&self.values(log_slots, Slots::Complex, 0), 0)?;
+        let (b, ev) = (&self.bootstrapper, &self.evaluator);
+        let mut last = Instant::now();
+        let mut lap = || {
+            let seconds = last.elapsed().as_secs_f64();
+            last = Instant::now();
+            seconds
+        };
+        let raised = b.mod_raise(ev, ct)?;
+        let raise = lap();
+        let slots = b.coeffs_to_slots(ev, raised, Kind::Full)?;
+        let cts = lap();
+        let reduced = b.reduce(ev, slots, Kind::Full)?;
+        let eval_mod = lap();
+        b.slots_to_coeffs(ev, reduced, Kind::Full)?;
+        Ok([
+            ("mod_raise", raise),
+            ("coeffs_to_slots", cts),
+            ("eval_mod", eval_mod),
+            ("slots_to_coeffs", lap()),
+        ])
+    }
+
     /// Multiplies the result by fresh vectors until no level is left.
     fn products(
         &self,
