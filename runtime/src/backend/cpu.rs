@@ -62,6 +62,13 @@ impl Backend for Cpu {
     fn inner_product(&self, pairs: &[(&RnsPoly, &RnsPoly)], limbs: &[LimbId]) -> RnsPoly {
         self.ring().inner_product(pairs, limbs)
     }
+    fn inner_product_pair(
+        &self,
+        triples: &[(&RnsPoly, &RnsPoly, &RnsPoly)],
+        limbs: &[LimbId],
+    ) -> (RnsPoly, RnsPoly) {
+        self.ring().inner_product_pair(triples, limbs)
+    }
     fn mul_scalars(&self, a: &mut RnsPoly, constants: &[u32]) {
         self.ring().mul_scalar_assign(a, constants);
     }

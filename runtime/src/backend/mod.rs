@@ -51,6 +51,12 @@ pub trait Backend: Send + Sync {
     fn mul_assign(&self, a: &mut Self::Poly, b: &Self::Poly);
     /// Σ a·b over the pairs, on `limbs`.
     fn inner_product(&self, pairs: &[(&Self::Poly, &Self::Poly)], limbs: &[LimbId]) -> Self::Poly;
+    /// (Σ a·b, Σ a·c) over triples (a, b, c), on `limbs`. The left factors may be compressed ([`RnsPoly::compressed`]).
+    fn inner_product_pair(
+        &self,
+        triples: &[(&Self::Poly, &Self::Poly, &Self::Poly)],
+        limbs: &[LimbId],
+    ) -> (Self::Poly, Self::Poly);
     /// Multiplies each limb, by storage position, by its constant.
     fn mul_scalars(&self, a: &mut Self::Poly, constants: &[u32]);
     /// Adds to each limb, by storage position, its constant.

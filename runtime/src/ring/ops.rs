@@ -12,6 +12,9 @@ use rayon::prelude::*;
 /// Most pairs an [`RingContext::inner_product`] may sum: 240 products below 2^56 stay under `2^64 - 2^60`, the limit of the reduction.
 pub const MAX_PAIRS: usize = 240;
 
+/// Words of a compressed factor expanded at a time.
+const EXPANDED_BLOCK: usize = 4096;
+
 impl RingContext {
     /// Coefficients to values, in place; nothing to do in evaluation form.
     pub fn to_evaluation(&self, a: &mut RnsPoly) {
@@ -129,6 +132,7 @@ impl RingContext {
     }
 
     /// Two inner products sharing their left factors, as in a key switch: `(sum a b, sum a c)` over triples `(a, b, c)`, on `limbs`.
+    /// A left factor may be [`RnsPoly::compressed`].
     ///
     /// # Panics
     /// As [`RingContext::inner_product`].
@@ -152,28 +156,54 @@ impl RingContext {
         let mut first = RnsPoly::scratch(self, limbs, Form::Evaluation);
         let mut second = RnsPoly::scratch(self, limbs, Form::Evaluation);
         let n = self.degree();
+        // Expanded runs of a block's left factors stay in the second-level cache.
+        let compressed = triples.iter().any(|(a, _, _)| a.degree() < n);
+        let block = if compressed { n.min(EXPANDED_BLOCK) } else { n };
         first
             .data_mut()
             .par_chunks_mut(n)
             .zip(second.data_mut().par_chunks_mut(n))
             .zip(limbs)
             .for_each(|((x, y), &id)| {
-                let rows: Vec<(&[u32], &[u32], &[u32])> = triples
+                let factors: Vec<(&RnsPoly, usize, &[u32], &[u32])> = triples
                     .iter()
                     .map(|(a, b, c)| {
                         (
-                            a.limb(a.require(id)),
+                            *a,
+                            a.require(id),
                             b.limb(b.require(id)),
                             c.limb(c.require(id)),
                         )
                     })
                     .collect();
-                kernels::inner_product_pair(
-                    self.instruction_set(),
-                    self.reducer(id),
-                    (x, y),
-                    &rows,
-                );
+                let mut expanded = vec![0u32; if compressed { block * triples.len() } else { 0 }];
+                let blocks = x.chunks_mut(block).zip(y.chunks_mut(block));
+                for (start, (x, y)) in (0..n).step_by(block).zip(blocks) {
+                    for ((a, position, _, _), to) in factors.iter().zip(expanded.chunks_mut(block))
+                    {
+                        if a.degree() < n {
+                            a.expand_limb(*position, n, start, to);
+                        }
+                    }
+                    let range = start..start + block;
+                    let rows: Vec<(&[u32], &[u32], &[u32])> = factors
+                        .iter()
+                        .enumerate()
+                        .map(|(i, (a, position, b, c))| {
+                            let a = match a.degree() < n {
+                                true => &expanded[i * block..(i + 1) * block],
+                                false => &a.limb(*position)[range.clone()],
+                            };
+                            (a, &b[range.clone()], &c[range.clone()])
+                        })
+                        .collect();
+                    kernels::inner_product_pair(
+                        self.instruction_set(),
+                        self.reducer(id),
+                        (x, y),
+                        &rows,
+                    );
+                }
             });
         (first, second)
     }

@@ -211,6 +211,43 @@ impl RnsPoly {
         }
     }
 
+    /// A polynomial in `X^(2^log_run)` in evaluation form, one word per run of `2^log_run` equal ones: `degree()` shrinks by that factor.
+    /// Such values repeat because the values at neighbouring words differ by a root of unity that `X^(2^log_run)` does not see.
+    /// Only [`RingContext::inner_product_pair`] takes the result. `None` if the values do not repeat.
+    pub fn compressed(&self, log_run: u32) -> Option<Self> {
+        let run = 1usize << log_run;
+        let repeats = |r: &[u32]| r.iter().all(|w| *w == r[0]);
+        if self.form != Form::Evaluation
+            || run > self.degree
+            || !self.data.par_chunks(run).all(repeats)
+        {
+            return None;
+        }
+        let mut data = Buffer::scratch(self.data.len() / run);
+        data.par_iter_mut()
+            .zip(self.data.par_chunks(run))
+            .for_each(|(to, from)| *to = from[0]);
+        Some(Self {
+            limbs: self.limbs.clone(),
+            form: self.form,
+            degree: self.degree / run,
+            data,
+        })
+    }
+
+    /// Words `start..start + to.len()` of a compressed limb at its full length `n`.
+    pub(crate) fn expand_limb(&self, position: usize, n: usize, start: usize, to: &mut [u32]) {
+        let run = n / self.degree;
+        let words = self.limb(position);
+        if run >= to.len() {
+            to.fill(words[start / run]);
+            return;
+        }
+        for (to, &word) in to.chunks_mut(run).zip(&words[start / run..]) {
+            to.fill(word);
+        }
+    }
+
     /// Drops every limb that `keep` refuses; the others keep their order. Residues do not change.
     pub fn retain(&mut self, keep: impl Fn(LimbId) -> bool) {
         let kept: Vec<LimbId> = self.limbs.iter().copied().filter(|&l| keep(l)).collect();
@@ -240,5 +277,46 @@ impl RnsPoly {
 impl Zeroize for RnsPoly {
     fn zeroize(&mut self) {
         self.data.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{random_poly, small_context};
+    use super::*;
+
+    #[test]
+    fn compressed_factors_multiply_like_whole_ones() {
+        let (log_n, log_run) = (13, 6);
+        let context = small_context(log_n, 3);
+        let limbs = context.all_limbs();
+        let sparse = |seed: i64| {
+            let mut coefficients = vec![0i64; 1 << log_n];
+            for (k, c) in coefficients.iter_mut().step_by(1 << log_run).enumerate() {
+                *c = (k as i64 * 7919 + seed) % 1_000_003 - 500_000;
+            }
+            let mut poly = RnsPoly::from_signed(&context, &limbs, &coefficients);
+            context.to_evaluation(&mut poly);
+            poly
+        };
+        let random = |seed| random_poly(&context, &limbs, Form::Evaluation, seed);
+        let (a, b, c) = (
+            [sparse(1), sparse(2)],
+            [random(3), random(4)],
+            [random(5), random(6)],
+        );
+        let small = a.each_ref().map(|a| a.compressed(log_run).unwrap());
+        assert_eq!(small[0].data().len(), a[0].data().len() >> log_run);
+        let whole =
+            context.inner_product_pair(&[(&a[0], &b[0], &c[0]), (&a[1], &b[1], &c[1])], &limbs);
+        // One factor compressed, one not: both kinds of rows meet in a block.
+        let mixed =
+            context.inner_product_pair(&[(&small[0], &b[0], &c[0]), (&a[1], &b[1], &c[1])], &limbs);
+        let both = context.inner_product_pair(
+            &[(&small[0], &b[0], &c[0]), (&small[1], &b[1], &c[1])],
+            &limbs,
+        );
+        assert!(whole == mixed && whole == both);
+        assert!(b[0].compressed(log_run).is_none());
     }
 }

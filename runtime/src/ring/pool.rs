@@ -1,7 +1,7 @@
 //! Recycled limb buffers.
 //!
 //! A fresh buffer of some megabytes costs more in page faults than the arithmetic done in it, so dropped buffers are kept, by
-//! exact length, for the next taker. Recycled contents are arbitrary residues: a holder of secrets zeroizes before dropping.
+//! size, for the next taker. Recycled contents are arbitrary residues: a holder of secrets zeroizes before dropping.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -22,37 +22,49 @@ static SHELVES: Mutex<Shelves> = Mutex::new(Shelves {
 
 /// A vector of words that returns to the pool when dropped.
 pub struct Buffer {
+    /// At least `length` words.
     words: Vec<u32>,
+    length: usize,
+}
+
+/// Buffers are allocated in sizes of at most an eighth more than asked for, so that polynomials of neighbouring levels share them: with
+/// exact sizes a walk through the level table leaves the shelves full of what the next level cannot use.
+fn size_class(length: usize) -> usize {
+    let step = (length.next_power_of_two() / 16).max(1);
+    length.div_ceil(step) * step
 }
 
 impl Buffer {
     /// A buffer of `length` words with *arbitrary* contents (zero or leftovers of earlier polynomials); the caller overwrites all of it.
     pub fn scratch(length: usize) -> Self {
+        let class = size_class(length);
         let recycled = SHELVES.lock().ok().and_then(|mut shelves| {
-            let words = shelves.by_length.get_mut(&length)?.pop()?;
-            shelves.bytes -= 4 * length;
+            let words = shelves.by_length.get_mut(&class)?.pop()?;
+            shelves.bytes -= 4 * class;
             Some(words)
         });
         Self {
-            words: recycled.unwrap_or_else(|| vec![0; length]),
+            words: recycled.unwrap_or_else(|| vec![0; class]),
+            length,
         }
     }
 
     /// A buffer of `length` zeros.
     pub fn zeroed(length: usize) -> Self {
         let mut buffer = Self::scratch(length);
-        buffer.words.fill(0);
+        buffer.fill(0);
         buffer
     }
 
-    /// Takes over an existing vector, which joins the pool on drop.
+    /// Takes over an existing vector, which joins the pool on drop if its size is one of the pool's.
     pub fn from_vec(words: Vec<u32>) -> Self {
-        Self { words }
+        let length = words.len();
+        Self { words, length }
     }
 
     /// Shortens to `length` words.
     pub(crate) fn truncate(&mut self, length: usize) {
-        self.words.truncate(length);
+        self.length = self.length.min(length);
     }
 }
 
@@ -68,8 +80,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
         let bytes = 4 * words.len();
-        // A truncated vector would strand its spare capacity on the shelf.
-        if words.is_empty() || words.capacity() != words.len() {
+        // A vector from elsewhere may have spare capacity, which the shelf would strand, or a size that nobody asks for.
+        let ours = words.capacity() == words.len() && size_class(words.len()) == words.len();
+        if words.is_empty() || !ours {
             return;
         }
         if let Ok(mut shelves) = SHELVES.lock() {
@@ -96,19 +109,19 @@ impl Clone for Buffer {
 impl Deref for Buffer {
     type Target = [u32];
     fn deref(&self) -> &[u32] {
-        &self.words
+        &self.words[..self.length]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u32] {
-        &mut self.words
+        &mut self.words[..self.length]
     }
 }
 
 impl PartialEq for Buffer {
     fn eq(&self, other: &Self) -> bool {
-        self.words == other.words
+        **self == **other
     }
 }
 
