@@ -5,6 +5,7 @@ use super::split::{Leaf, Split};
 use super::BootstrapError;
 use crate::backend::Backend;
 use crate::ckks::{Ciphertext, Evaluator};
+use crate::ring::Form;
 use heron_schedule::params::{Level, Scale};
 
 /// The polynomial and its rows, prepared.
@@ -90,58 +91,36 @@ impl EvalMod {
         let r_product = before(row(&t8), over(last, &t8)?)?;
 
         let leaf_row = row(&t4);
-        let mut powers = vec![low(u, 2)?, low(&t2, 1)?, t3, t4];
-        let factor =
-            |leaf: &Leaf, powers: &[Ct<B>], scale: Scale| -> Result<Ct<B>, BootstrapError> {
-                let sum = combination(ev, leaf, powers, before(leaf_row, scale)?)?;
-                Ok(ev.rescale(&sum)?)
-            };
-        let q1 = factor(&self.split.q1, &powers, over(q_product, &t8)?)?;
-        let qa = factor(
-            &self.split.qa,
-            &powers,
-            q_product.over(scale_of(&powers, 4)?).ok_or(RANGE)?,
-        )?;
-        let sa = factor(
-            &self.split.sa,
-            &powers,
-            r_product.over(scale_of(&powers, 4)?).ok_or(RANGE)?,
-        )?;
-        let ra = factor(
-            &self.split.ra,
-            &powers,
-            last.over(scale_of(&powers, 4)?).ok_or(RANGE)?,
-        )?;
+        let powers = [u, &t2, &t3, &t4];
+        let factor = |leaf: &Leaf, scale: Scale| -> Result<Ct<B>, BootstrapError> {
+            let limbs = &ev.context().row(leaf_row)?.limbs;
+            let zero = || ev.backend().zero(limbs, Form::Evaluation);
+            let scale = before(leaf_row, scale)?;
+            let mut sum = Ciphertext::from_parts(vec![zero(), zero()], leaf_row, scale);
+            add_combination(ev, &mut sum, leaf, &powers)?;
+            Ok(ev.rescale(&sum)?)
+        };
+        let q1 = factor(&self.split.q1, over(q_product, &t8)?)?;
+        let qa = factor(&self.split.qa, over(q_product, &t4)?)?;
+        let sa = factor(&self.split.sa, over(r_product, &t4)?)?;
+        let ra = factor(&self.split.ra, over(last, &t4)?)?;
 
-        lower_all(ev, &mut powers)?;
-        let t4 = powers.get(3).ok_or(RANGE)?;
-        let mut q = ev.tensor_sum(&[(&q1, &t8), (&qa, t4)])?;
+        let lower = low(&t4, 1)?;
+        let mut q = ev.tensor_sum(&[(&q1, &t8), (&qa, &lower)])?;
         drop((q1, qa));
-        ev.add_assign(
-            &mut q,
-            &combination(ev, &self.split.qb, &powers, q_product)?,
-        )?;
+        add_combination(ev, &mut q, &self.split.qb, &powers)?;
         let q = ev.relinearise_and_rescale(q)?;
-        let mut r1 = ev.tensor_sum(&[(&sa, t4)])?;
-        drop(sa);
-        ev.add_assign(
-            &mut r1,
-            &combination(ev, &self.split.sb, &powers, r_product)?,
-        )?;
+        let mut r1 = ev.tensor_sum(&[(&sa, &lower)])?;
+        drop((sa, lower));
+        add_combination(ev, &mut r1, &self.split.sb, &powers)?;
         let r1 = ev.relinearise_and_rescale(r1)?;
 
-        lower_all(ev, &mut powers)?;
-        let t4 = powers.get(3).ok_or(RANGE)?;
-        let (ra, t8) = (low(&ra, 1)?, low(&t8, 1)?);
-        let mut p = ev.tensor_sum(&[(&q, &t16), (&r1, &t8), (&ra, t4)])?;
-        drop((q, t16, r1, t8, ra));
-        ev.add_assign(&mut p, &combination(ev, &self.split.rb, &powers, last)?)?;
+        let (ra, t8, lower) = (low(&ra, 1)?, low(&t8, 1)?, low(&t4, 2)?);
+        let mut p = ev.tensor_sum(&[(&q, &t16), (&r1, &t8), (&ra, &lower)])?;
+        drop((q, t16, r1, t8, ra, lower));
+        add_combination(ev, &mut p, &self.split.rb, &powers)?;
         Ok(ev.relinearise_and_rescale(p)?)
     }
-}
-
-fn scale_of<P>(powers: &[Ciphertext<P>], k: usize) -> Result<Scale, BootstrapError> {
-    powers.get(k - 1).map(Ciphertext::scale).ok_or(RANGE)
 }
 
 /// Forgets the limbs that the row `by` rows down lacks; message and scale stay.
@@ -168,30 +147,30 @@ pub(crate) fn drop_rows<B: Backend>(
     Ok(Ciphertext::from_parts(polys.collect(), level, ct.scale()))
 }
 
-fn lower_all<B: Backend>(ev: &Evaluator<B>, powers: &mut [Ct<B>]) -> Result<(), BootstrapError> {
-    for power in powers.iter_mut() {
-        *power = drop_rows(ev, power, 1)?;
-    }
-    Ok(())
-}
-
-/// Σ_k c_k T_k at the given scale, with no level used: T_k times the integer nearest c_k · scale / its scale.
-fn combination<B: Backend>(
+/// Adds Σ_k c_k T_k to `sum` at its scale, with no level used: T_k times the integer nearest c_k · scale / its scale. The powers may be
+/// higher up the table: their other limbs are not read.
+fn add_combination<B: Backend>(
     ev: &Evaluator<B>,
+    sum: &mut Ct<B>,
     leaf: &Leaf,
-    powers: &[Ct<B>],
-    scale: Scale,
-) -> Result<Ct<B>, BootstrapError> {
-    let mut sum: Option<Ct<B>> = None;
+    powers: &[&Ct<B>],
+) -> Result<(), BootstrapError> {
+    let scale = sum.scale();
+    let level = sum.level();
+    let mut polys =
+        std::mem::replace(sum, Ciphertext::from_parts(Vec::new(), level, scale)).into_polys();
     for (&c, power) in leaf.iter().skip(1).zip(powers) {
-        let mut term = power.clone();
-        ev.mul_constant_assign(&mut term, c, scale.over(power.scale()).ok_or(RANGE)?)?;
-        match &mut sum {
-            None => sum = Some(term),
-            Some(sum) => ev.add_assign(sum, &term)?,
+        let integer = scale
+            .over(power.scale())
+            .and_then(|s| s.scaled_integer(c))
+            .ok_or(RANGE)?;
+        let backend = ev.backend();
+        for (sum, poly) in polys.iter_mut().zip(power.polys()) {
+            let residues = backend.ring().residues(&integer, backend.limbs(poly));
+            backend.add_scaled(sum, poly, &residues);
         }
     }
-    let mut sum = sum.ok_or(RANGE)?;
-    ev.add_constant_assign(&mut sum, leaf.first().copied().unwrap_or(0.0))?;
-    Ok(sum)
+    *sum = Ciphertext::from_parts(polys, level, scale);
+    ev.add_constant_assign(sum, leaf.first().copied().unwrap_or(0.0))?;
+    Ok(())
 }

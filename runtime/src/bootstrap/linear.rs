@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most baby steps: with 63 diagonals, 7 hoisted rotations and 7 giant ones.
 const BABY_STEPS: i64 = 8;
 
+/// Diagonals whose values come in runs of at least 2^this equal words are kept as one word per run.
+const MIN_LOG_RUN: u32 = 2;
+
 type Ct<B> = Ciphertext<<B as Backend>::Poly>;
 
 /// The rotations of a map: offset = giant + baby.
@@ -100,10 +103,16 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
                 let turned: Vec<Complex> = (0..n)
                     .map(|i| values[(i as i64 - giant) as usize & (n - 1)])
                     .collect();
-                let poly = encoder.encode_to_poly(context.ring(), &row.extended, &turned, scale)?;
-                let mut poly = backend.upload(&poly);
-                backend.to_evaluation(&mut poly);
-                encoded.push(poly);
+                let mut poly =
+                    encoder.encode_to_poly(context.ring(), &row.extended, &turned, scale)?;
+                context.ring().to_evaluation(&mut poly);
+                // A period of few slots is a polynomial in a power of X.
+                let log_run = context.ring().log_n() - (n.trailing_zeros() + 1);
+                let small = match log_run >= MIN_LOG_RUN {
+                    true => poly.compressed(log_run),
+                    false => None,
+                };
+                encoded.push(backend.upload(&small.unwrap_or(poly)));
             }
             diagonals.push(encoded);
         }
@@ -169,15 +178,15 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
         drop(digits);
         let mut sum: Option<(P, P)> = None;
         for ((giant, positions), diagonals) in self.steps.giants.iter().zip(&self.diagonals) {
-            let half = |pick: fn(&(P, P)) -> &P| {
-                let pairs: Vec<(&P, &P)> = positions
-                    .iter()
-                    .zip(diagonals)
-                    .filter_map(|(&position, d)| Some((pick(babies.get(position)?), d)))
-                    .collect();
-                backend.inner_product(&pairs, &row.extended)
-            };
-            let (mut low, mut high) = (half(|b| &b.0), half(|b| &b.1));
+            let triples: Vec<(&P, &P, &P)> = positions
+                .iter()
+                .zip(diagonals)
+                .filter_map(|(&position, d)| {
+                    let (low, high) = babies.get(position)?;
+                    Some((d, low, high))
+                })
+                .collect();
+            let (mut low, mut high) = backend.inner_product_pair(&triples, &row.extended);
             let g = element(*giant);
             if g.value() != 1 {
                 let key = evaluator.keys().get(KeyKind::Galois(g))?;
