@@ -31,6 +31,15 @@ pub(super) trait Square: Vector {
     );
 }
 
+/// The vectors of a square, by constant index so that they stay in registers.
+macro_rules! load_rows {
+    ($a:ident, $($k:literal)*) => { [$( Self::load($a.add($k * Self::LANES)) ),*] };
+}
+
+macro_rules! store_rows {
+    ($x:ident, $a:ident, $($k:literal)*) => { $( $x[$k].store($a.add($k * Self::LANES)); )* };
+}
+
 /// Butterflies with one Montgomery twiddle per lane: `u + q +- t` with `t` in `(-q, q)`.
 macro_rules! forward_lanes {
     ($x:ident, $c:ident, $inner:ident, $fold:expr; $(($i:literal, $j:literal, $t:literal))*) => { $(
@@ -63,7 +72,7 @@ impl Square for Avx512 {
     ) {
         // SAFETY: the caller vouches for 256 words at `a`, a square of the table, and the instruction set.
         unsafe {
-            let mut x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
+            let mut x = load_rows!(a, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
             let root = table.squares + square;
             forward_rows!(16, x, c, table, root, FOLD);
             let mut x = Self::transpose(x);
@@ -76,9 +85,7 @@ impl Square for Avx512 {
                 q8: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; q4: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15;
                 q2: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; q: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
             let x = Self::transpose(x);
-            for k in 0..16 {
-                x[k].store(a.add(16 * k));
-            }
+            store_rows!(x, a, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
         }
     }
 
@@ -91,7 +98,7 @@ impl Square for Avx512 {
     ) {
         // SAFETY: as for the forward square.
         unsafe {
-            let x: [Self; 16] = std::array::from_fn(|k| Self::load(a.add(16 * k)));
+            let x = load_rows!(a, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
             let mut x = Self::transpose(x);
             let mirror = table.squares - 1 - square;
             let inner = table.inner.as_ptr().add(mirror * 15 * 16);
@@ -104,9 +111,7 @@ impl Square for Avx512 {
             let mut x = Self::transpose(x);
             let root = table.squares + mirror;
             inverse_rows!(16, x, c, table, root, LAST);
-            for k in 0..16 {
-                x[k].store(a.add(16 * k));
-            }
+            store_rows!(x, a, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
         }
     }
 }
@@ -124,7 +129,7 @@ impl Square for Avx2 {
     ) {
         // SAFETY: the caller vouches for 64 words at `a`, a square of the table, and the instruction set.
         unsafe {
-            let mut x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));
+            let mut x = load_rows!(a, 0 1 2 3 4 5 6 7);
             let root = table.squares + square;
             forward_rows!(8, x, c, table, root, FOLD);
             let mut x = Self::transpose(x);
@@ -134,9 +139,7 @@ impl Square for Avx2 {
             forward_lanes!(x, c, inner, false; (0, 1, 4) (2, 3, 5) (4, 5, 6) (6, 7, 7));
             fold_rows!(x, c; q8: 0 1 2 3 4 5 6 7; q4: 0 1 2 3 4 5 6 7; q2: 0 1 2 3 4 5 6 7; q: 0 1 2 3 4 5 6 7);
             let x = Self::transpose(x);
-            for k in 0..8 {
-                x[k].store(a.add(8 * k));
-            }
+            store_rows!(x, a, 0 1 2 3 4 5 6 7);
         }
     }
 
@@ -149,7 +152,7 @@ impl Square for Avx2 {
     ) {
         // SAFETY: as for the forward square.
         unsafe {
-            let x: [Self; 8] = std::array::from_fn(|k| Self::load(a.add(8 * k)));
+            let x = load_rows!(a, 0 1 2 3 4 5 6 7);
             let mut x = Self::transpose(x);
             let mirror = table.squares - 1 - square;
             let inner = table.inner.as_ptr().add(mirror * 7 * 8);
@@ -160,9 +163,7 @@ impl Square for Avx2 {
             let mut x = Self::transpose(x);
             let root = table.squares + mirror;
             inverse_rows!(8, x, c, table, root, LAST);
-            for k in 0..8 {
-                x[k].store(a.add(8 * k));
-            }
+            store_rows!(x, a, 0 1 2 3 4 5 6 7);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Avx2 {
     pub unsafe fn transpose(x: [Self; 8]) -> [Self; 8] {
         // SAFETY: AVX2 is the caller's.
         unsafe {
-            let mut a = x.map(|v| v.0);
+            let mut a = [x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0];
             macro_rules! pairs {
                 ($lo:expr, $hi:expr; $(($i:literal, $j:literal)),*) => {
                     $( (a[$i], a[$j]) = ($lo(a[$i], a[$j]), $hi(a[$i], a[$j])); )*
@@ -83,7 +83,7 @@ impl Avx2 {
             pairs!(|p, q| _mm256_unpacklo_epi64(p, q), |p, q| _mm256_unpackhi_epi64(p, q); (0, 2), (1, 3), (4, 6), (5, 7));
             pairs!(|p, q| _mm256_permute2x128_si256::<0x20>(p, q), |p, q| _mm256_permute2x128_si256::<0x31>(p, q);
                 (0, 4), (1, 5), (2, 6), (3, 7));
-            [0, 2, 1, 3, 4, 6, 5, 7].map(|i: usize| Self(a[i]))
+            [Self(a[0]), Self(a[2]), Self(a[1]), Self(a[3]), Self(a[4]), Self(a[6]), Self(a[5]), Self(a[7])]
         }
     }
 }

@@ -87,7 +87,7 @@ impl Avx512 {
     pub unsafe fn transpose(x: [Self; 16]) -> [Self; 16] {
         // SAFETY: AVX-512F is the caller's.
         unsafe {
-            let mut a = x.map(|v| v.0);
+            let mut a = [x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0, x[8].0, x[9].0, x[10].0, x[11].0, x[12].0, x[13].0, x[14].0, x[15].0];
             // Pairs of rows, then of pairs: 4 by 4 blocks inside 128-bit lanes.
             macro_rules! pairs {
                 ($lo:expr, $hi:expr; $(($i:literal, $j:literal)),*) => {
@@ -103,8 +103,9 @@ impl Avx512 {
                 (0, 4), (1, 5), (2, 6), (3, 7), (8, 12), (9, 13), (10, 14), (11, 15));
             pairs!(|p, q| _mm512_shuffle_i32x4::<0x88>(p, q), |p, q| _mm512_shuffle_i32x4::<0xdd>(p, q);
                 (0, 8), (1, 9), (2, 10), (3, 11), (4, 12), (5, 13), (6, 14), (7, 15));
+            // No `map` on arrays here: the compiler would pass them through memory.
             // Column c + 4 l sits at: l = 0: a[c'], l = 1: a[c' + 4], l = 2: a[c' + 8], l = 3: a[c' + 12], c' = c with 1 and 2 exchanged.
-            [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15].map(|i: usize| Self(a[i]))
+            [Self(a[0]), Self(a[2]), Self(a[1]), Self(a[3]), Self(a[4]), Self(a[6]), Self(a[5]), Self(a[7]), Self(a[8]), Self(a[10]), Self(a[9]), Self(a[11]), Self(a[12]), Self(a[14]), Self(a[13]), Self(a[15])]
         }
     }
 }
