@@ -2,6 +2,7 @@
 
 use super::context::{cached, RingContext};
 use super::poly::{Form, RnsPoly};
+use super::simd::InstructionSet;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -65,16 +66,12 @@ impl RingContext {
         let n = self.degree();
         match a.form() {
             Form::Evaluation => {
-                let source = self.evaluation_permutation(g);
+                let blocks = self.block_permutation(g);
                 result
                     .data_mut()
                     .par_chunks_mut(n)
                     .zip(a.data().par_chunks(n))
-                    .for_each(|(to, from)| {
-                        for (word, &j) in to.iter_mut().zip(source.iter()) {
-                            *word = from[j as usize];
-                        }
-                    });
+                    .for_each(|(to, from)| blocks.apply(self.instruction_set(), to, from));
             }
             Form::Coefficient => {
                 let limbs = a.limbs();
@@ -98,19 +95,89 @@ impl RingContext {
         result
     }
 
-    /// Table `source` with `a(X^g)[i] = a[source[i]]` in evaluation form; the same for every limb, cached.
-    pub fn evaluation_permutation(&self, g: GaloisElement) -> Arc<Vec<u32>> {
+    /// The table of [`RingContext::evaluation_permutation`] in the form the kernels use, cached.
+    fn block_permutation(&self, g: GaloisElement) -> Arc<BlockPermutation> {
         cached(self.permutation_cache(), &g.value(), || {
-            let (n, log_n) = (self.degree() as u32, self.log_n());
-            let reverse = |i: u32| i.reverse_bits() >> (32 - log_n);
-            (0..n)
-                .map(|i| {
-                    let point = 2 * reverse(i) + 1;
-                    let image = (u64::from(point) * u64::from(g.value())) & (2 * u64::from(n) - 1);
-                    reverse(((image - 1) / 2) as u32)
-                })
-                .collect()
+            BlockPermutation::new(self.log_n(), g)
         })
+    }
+
+    /// Table `source` with `a(X^g)[i] = a[source[i]]` in evaluation form; the same for every limb.
+    pub fn evaluation_permutation(&self, g: GaloisElement) -> Vec<u32> {
+        (0..self.degree() as u32)
+            .map(|i| source_index(self.log_n(), g, i))
+            .collect()
+    }
+}
+
+/// Where word `i` of an automorphism's result comes from, in evaluation form.
+fn source_index(log_n: u32, g: GaloisElement, i: u32) -> u32 {
+    let reverse = |i: u32| i.reverse_bits() >> (32 - log_n);
+    // Word i is the value at psi^point, and a(X^g) there is a at psi^(g point).
+    let point = 2 * u64::from(reverse(i)) + 1;
+    let image = (point * u64::from(g.value())) & ((2u64 << log_n) - 1);
+    reverse(((image - 1) / 2) as u32)
+}
+
+const RUN: usize = 16;
+
+/// An automorphism in evaluation form as a permutation of runs of 16 words, each with one of at most 16 orders inside. Bit-reversed order makes
+/// it so: the low bits of a word's index are the high bits of its exponent, and multiplication by g carries from low bits to high.
+pub(crate) struct BlockPermutation {
+    /// Per run of the result: source run times 16, plus the number of its order.
+    runs: Vec<u32>,
+    orders: Vec<[u32; RUN]>,
+}
+
+impl BlockPermutation {
+    fn new(log_n: u32, g: GaloisElement) -> Self {
+        let mut orders: Vec<[u32; RUN]> = Vec::new();
+        let runs = (0..1u32 << (log_n - 4))
+            .map(|run| {
+                let sources: [u32; RUN] =
+                    std::array::from_fn(|l| source_index(log_n, g, 16 * run + l as u32));
+                let order = sources.map(|s| s % 16);
+                let number = orders.iter().position(|o| *o == order).unwrap_or_else(|| {
+                    orders.push(order);
+                    orders.len() - 1
+                });
+                sources[0] / 16 * 16 + number as u32
+            })
+            .collect();
+        Self { runs, orders }
+    }
+
+    fn apply(&self, set: InstructionSet, to: &mut [u32], from: &[u32]) {
+        assert!(to.len() == RUN * self.runs.len() && from.len() == to.len());
+        #[cfg(target_arch = "x86_64")]
+        if set == InstructionSet::Avx512 {
+            // SAFETY: a context's instruction set is available.
+            return unsafe { self.apply_avx512(to, from) };
+        }
+        let _ = set;
+        for (to, &run) in to.chunks_exact_mut(RUN).zip(&self.runs) {
+            let source = &from[run as usize & !15..][..RUN];
+            let order = &self.orders[run as usize & 15];
+            for (word, &s) in to.iter_mut().zip(order) {
+                *word = source[s as usize & 15];
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn apply_avx512(&self, to: &mut [u32], from: &[u32]) {
+        use super::simd::{Avx512, Vector};
+        for (to, &run) in to.chunks_exact_mut(RUN).zip(&self.runs) {
+            let source = &from[run as usize & !15..][..RUN];
+            let order = &self.orders[run as usize & 15];
+            // SAFETY: all three have 16 words; compiled with the set.
+            unsafe {
+                Avx512::load(source.as_ptr())
+                    .permute(Avx512::load(order.as_ptr()))
+                    .store(to.as_mut_ptr());
+            }
+        }
     }
 }
 
@@ -149,5 +216,31 @@ mod tests {
             GaloisElement::rotation(0, log_n)
         );
         assert_eq!(GaloisElement::new(4, log_n), None);
+    }
+
+    #[test]
+    fn runs_of_sixteen_give_the_permutation_of_words_on_every_instruction_set() {
+        for log_n in [8, 11, 16] {
+            let n = 1u32 << log_n;
+            let from: Vec<u32> = (0..n).collect();
+            for g in [
+                GaloisElement::rotation(1, log_n),
+                GaloisElement::rotation(77, log_n),
+                GaloisElement::conjugation(log_n),
+            ] {
+                let expected: Vec<u32> = (0..n).map(|i| source_index(log_n, g, i)).collect();
+                let permutation = BlockPermutation::new(log_n, g);
+                assert!(
+                    permutation.orders.len() <= RUN,
+                    "{} orders",
+                    permutation.orders.len()
+                );
+                for set in InstructionSet::all_available() {
+                    let mut to = vec![0; n as usize];
+                    permutation.apply(set, &mut to, &from);
+                    assert!(to == expected, "N = 2^{log_n}, {g:?}, {set:?}");
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A ring with its whole chain of primes and every table the operations need.
 
+use super::automorphism::BlockPermutation;
 use super::error::RingError;
 use super::extension::Extension;
 use super::ntt::NttTable;
@@ -40,7 +41,7 @@ pub struct RingContext {
     ntt: Vec<NttTable>,
     extensions: Cache<(Vec<LimbId>, Vec<LimbId>, bool), Extension>,
     rescales: Cache<(Vec<LimbId>, Vec<LimbId>), Rescale>,
-    permutations: Cache<u32, Vec<u32>>,
+    permutations: Cache<u32, BlockPermutation>,
 }
 
 impl std::fmt::Debug for RingContext {
@@ -211,7 +212,7 @@ impl RingContext {
         &self.rescales
     }
 
-    pub(crate) fn permutation_cache(&self) -> &Cache<u32, Vec<u32>> {
+    pub(crate) fn permutation_cache(&self) -> &Cache<u32, BlockPermutation> {
         &self.permutations
     }
 }

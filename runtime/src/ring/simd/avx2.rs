@@ -73,7 +73,9 @@ impl Avx2 {
     pub unsafe fn transpose(x: [Self; 8]) -> [Self; 8] {
         // SAFETY: AVX2 is the caller's.
         unsafe {
-            let mut a = [x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0];
+            let mut a = [
+                x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0,
+            ];
             macro_rules! pairs {
                 ($lo:expr, $hi:expr; $(($i:literal, $j:literal)),*) => {
                     $( (a[$i], a[$j]) = ($lo(a[$i], a[$j]), $hi(a[$i], a[$j])); )*
@@ -83,7 +85,16 @@ impl Avx2 {
             pairs!(|p, q| _mm256_unpacklo_epi64(p, q), |p, q| _mm256_unpackhi_epi64(p, q); (0, 2), (1, 3), (4, 6), (5, 7));
             pairs!(|p, q| _mm256_permute2x128_si256::<0x20>(p, q), |p, q| _mm256_permute2x128_si256::<0x31>(p, q);
                 (0, 4), (1, 5), (2, 6), (3, 7));
-            [Self(a[0]), Self(a[2]), Self(a[1]), Self(a[3]), Self(a[4]), Self(a[6]), Self(a[5]), Self(a[7])]
+            [
+                Self(a[0]),
+                Self(a[2]),
+                Self(a[1]),
+                Self(a[3]),
+                Self(a[4]),
+                Self(a[6]),
+                Self(a[5]),
+                Self(a[7]),
+            ]
         }
     }
 }
@@ -164,10 +175,10 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn mac_splat(sum: Wide, a: Self, b: u32) -> Wide {
+    unsafe fn mac_splat(sum: Wide, a: Self, b: u64) -> Wide {
         // SAFETY: see above.
         unsafe {
-            let b = _mm256_set1_epi64x(i64::from(b));
+            let b = _mm256_set1_epi64x(b as i64);
             Wide {
                 even: _mm256_add_epi64(sum.even, _mm256_mul_epu32(a.0, b)),
                 odd: _mm256_add_epi64(sum.odd, _mm256_mul_epu32(odd_lanes(a.0), b)),

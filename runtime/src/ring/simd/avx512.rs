@@ -87,7 +87,10 @@ impl Avx512 {
     pub unsafe fn transpose(x: [Self; 16]) -> [Self; 16] {
         // SAFETY: AVX-512F is the caller's.
         unsafe {
-            let mut a = [x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0, x[8].0, x[9].0, x[10].0, x[11].0, x[12].0, x[13].0, x[14].0, x[15].0];
+            let mut a = [
+                x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0, x[8].0, x[9].0,
+                x[10].0, x[11].0, x[12].0, x[13].0, x[14].0, x[15].0,
+            ];
             // Pairs of rows, then of pairs: 4 by 4 blocks inside 128-bit lanes.
             macro_rules! pairs {
                 ($lo:expr, $hi:expr; $(($i:literal, $j:literal)),*) => {
@@ -105,7 +108,24 @@ impl Avx512 {
                 (0, 8), (1, 9), (2, 10), (3, 11), (4, 12), (5, 13), (6, 14), (7, 15));
             // No `map` on arrays here: the compiler would pass them through memory.
             // Column c + 4 l sits at: l = 0: a[c'], l = 1: a[c' + 4], l = 2: a[c' + 8], l = 3: a[c' + 12], c' = c with 1 and 2 exchanged.
-            [Self(a[0]), Self(a[2]), Self(a[1]), Self(a[3]), Self(a[4]), Self(a[6]), Self(a[5]), Self(a[7]), Self(a[8]), Self(a[10]), Self(a[9]), Self(a[11]), Self(a[12]), Self(a[14]), Self(a[13]), Self(a[15])]
+            [
+                Self(a[0]),
+                Self(a[2]),
+                Self(a[1]),
+                Self(a[3]),
+                Self(a[4]),
+                Self(a[6]),
+                Self(a[5]),
+                Self(a[7]),
+                Self(a[8]),
+                Self(a[10]),
+                Self(a[9]),
+                Self(a[11]),
+                Self(a[12]),
+                Self(a[14]),
+                Self(a[13]),
+                Self(a[15]),
+            ]
         }
     }
 }
@@ -186,10 +206,10 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn mac_splat(sum: Wide, a: Self, b: u32) -> Wide {
+    unsafe fn mac_splat(sum: Wide, a: Self, b: u64) -> Wide {
         // SAFETY: see above.
         unsafe {
-            let b = _mm512_set1_epi64(i64::from(b));
+            let b = _mm512_set1_epi64(b as i64);
             Wide {
                 even: _mm512_add_epi64(sum.even, _mm512_mul_epu32(a.0, b)),
                 odd: _mm512_add_epi64(sum.odd, _mm512_mul_epu32(odd_lanes(a.0), b)),
