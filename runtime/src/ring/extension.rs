@@ -34,8 +34,8 @@ pub struct Extension {
 /// How one target prime `p` receives the sum.
 pub(crate) struct Column {
     pub reducer: Reducer,
-    /// Multiplier of `y_i` modulo `p`; 64-bit for the sake of vector loads.
-    pub weights: Vec<u64>,
+    /// Multiplier of `y_i` modulo `p`.
+    pub weights: Vec<u32>,
     /// Multiplier of `u` modulo `p`.
     pub correction: u32,
 }
@@ -100,7 +100,7 @@ impl Extension {
                 };
                 Column {
                     reducer,
-                    weights: (0..primes.len()).map(|i| u64::from(weight(i))).collect(),
+                    weights: (0..primes.len()).map(weight).collect(),
                     correction: if divided {
                         1
                     } else {

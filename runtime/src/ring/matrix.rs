@@ -139,12 +139,12 @@ unsafe fn sums<V: Vector, const T: usize>(
 ) {
     // SAFETY: the block lies inside every row; weights have k entries.
     unsafe {
-        let weights: [*const u64; T] = std::array::from_fn(|t| columns[t].weights.as_ptr());
+        let weights: [*const u32; T] = std::array::from_fn(|t| columns[t].weights.as_ptr());
         for j in (0..BLOCK).step_by(V::LANES) {
             let u = V::load(scaled.add(k * BLOCK + j));
             let mut sum: [V::Wide; T] = [V::wide_zero(); T];
             for t in 0..T {
-                sum[t] = V::mac_splat(sum[t], u, u64::from(columns[t].correction));
+                sum[t] = V::mac_splat(sum[t], u, columns[t].correction);
             }
             for i in 0..k {
                 let y = V::load(scaled.add(i * BLOCK + j));

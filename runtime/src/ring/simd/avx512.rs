@@ -206,10 +206,10 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn mac_splat(sum: Wide, a: Self, b: u64) -> Wide {
+    unsafe fn mac_splat(sum: Wide, a: Self, b: u32) -> Wide {
         // SAFETY: see above.
         unsafe {
-            let b = _mm512_set1_epi64(b as i64);
+            let b = _mm512_set1_epi32(b as i32);
             Wide {
                 even: _mm512_add_epi64(sum.even, _mm512_mul_epu32(a.0, b)),
                 odd: _mm512_add_epi64(sum.odd, _mm512_mul_epu32(odd_lanes(a.0), b)),

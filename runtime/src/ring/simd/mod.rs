@@ -114,8 +114,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn wide_zero() -> Self::Wide;
     /// `sum + a * b` lane by lane.
     unsafe fn mac(sum: Self::Wide, a: Self, b: Self) -> Self::Wide;
-    /// `sum + a * b` for a 32-bit `b` that is the same in all lanes, given in 64 bits so that it is broadcast straight from memory.
-    unsafe fn mac_splat(sum: Self::Wide, a: Self, b: u64) -> Self::Wide;
+    /// `sum + a * b` for a `b` that is the same in all lanes.
+    unsafe fn mac_splat(sum: Self::Wide, a: Self, b: u32) -> Self::Wide;
     /// `sum + a * b` for a 64-bit `b` that is the same in all lanes; wraps.
     unsafe fn mac_splat_wide(sum: Self::Wide, a: Self, b: u64) -> Self::Wide;
     /// `sum + c` for a constant.

@@ -51,8 +51,8 @@ impl Vector for Word {
         sum.wrapping_add(u64::from(a.0) * u64::from(b.0))
     }
     #[inline(always)]
-    unsafe fn mac_splat(sum: u64, a: Self, b: u64) -> u64 {
-        sum.wrapping_add(u64::from(a.0) * b)
+    unsafe fn mac_splat(sum: u64, a: Self, b: u32) -> u64 {
+        sum.wrapping_add(u64::from(a.0) * u64::from(b))
     }
     #[inline(always)]
     unsafe fn mac_splat_wide(sum: u64, a: Self, b: u64) -> u64 {
