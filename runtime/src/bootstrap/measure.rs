@@ -187,19 +187,22 @@ impl Bench {
         })
     }
 
-    /// Wall time of each step of one full bootstrap, seconds: ModRaise with its two key switches, CoeffsToSlots, EvalMod, SlotsToCoeffs.
+    /// Time of each step of one full bootstrap by the caller's clock: ModRaise with its two key switches, CoeffsToSlots, EvalMod,
+    /// SlotsToCoeffs.
     ///
     /// # Errors
     /// If [`Kind::Full`] was not prepared.
-    pub fn phases(&self) -> Result<[(&'static str, f64); 4], BootstrapError> {
+    pub fn phases(
+        &self,
+        clock: &dyn Fn() -> f64,
+    ) -> Result<[(&'static str, f64); 4], BootstrapError> {
         let log_slots = Kind::Full.log_slots(self.params());
         let ct = self.encrypt(&self.values(log_slots, Slots::Complex, 0), 0)?;
         let (b, ev) = (&self.bootstrapper, &self.evaluator);
-        let mut last = Instant::now();
+        let mut last = clock();
         let mut lap = || {
-            let seconds = last.elapsed().as_secs_f64();
-            last = Instant::now();
-            seconds
+            let now = clock();
+            now - std::mem::replace(&mut last, now)
         };
         let raised = b.mod_raise(ev, ct)?;
         let raise = lap();
