@@ -7,6 +7,7 @@ use crate::ckks::{Ciphertext, CkksError, Plaintext};
 use crate::ring::{Form, LimbId, RandomSource, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
 use heron_schedule::params::{Level, Scale};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// Limbs decryption reads at most: about 190 bits, beyond any message times scale.
@@ -18,10 +19,12 @@ pub struct PublicKey {
     level: Level,
     b: RnsPoly,
     a: RnsPoly,
+    encryptions: AtomicU64,
 }
 
 impl ClientKey {
-    /// Encrypts under the secret: c0 = -a·s + e + m with fresh a and e. The error is 3.2 per coefficient.
+    /// Encrypts under the secret: c0 = -a·s + e + m with fresh a and e, also when `random` has served before. The error is 3.2 per
+    /// coefficient.
     ///
     /// # Errors
     /// A plaintext of another context, or a row whose modulus is too large for the secret.
@@ -47,6 +50,8 @@ impl ClientKey {
     ) -> Result<(RnsPoly, RnsPoly), RlweError> {
         check(&self.context, limbs, &[], self.context.params().secret())?;
         let ring = self.context.ring();
+        let number = self.encryptions.fetch_add(1, Ordering::Relaxed);
+        let random = random.derive("encryption", &[number]);
         let a =
             random
                 .derive("encryption, public part", &[])
@@ -74,6 +79,7 @@ impl ClientKey {
             level,
             b,
             a,
+            encryptions: AtomicU64::new(0),
         })
     }
 
@@ -134,6 +140,8 @@ impl PublicKey {
         let ring = self.context.ring();
         let n = ring.degree();
         let limbs = self.b.limbs();
+        let number = self.encryptions.fetch_add(1, Ordering::Relaxed);
+        let random = random.derive("public-key encryption", &[number]);
         let mask = random.derive("encryption, mask", &[]).ternary(n);
         let mask = SecretPoly::evaluate(ring, limbs, &mask);
         let noise = |label| {

@@ -111,6 +111,7 @@ impl ClientKey {
             context,
             secret,
             key_id: header.key_id,
+            encryptions: Default::default(),
         })
     }
 }

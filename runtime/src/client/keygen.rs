@@ -5,6 +5,7 @@ use crate::ring::{LimbId, RandomSource, RingContext};
 use crate::rlwe::{KeyKind, KeyRequest, KeySet, KeySwitchingKey, KeyWords, RlweContext, RlweError};
 use heron_schedule::params::{KeySecurity, Level, SecretKind};
 use rayon::prelude::*;
+use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
 /// What a client holds: the secrets, and the public identifier by which keys and ciphertexts are matched.
@@ -12,6 +13,8 @@ pub struct ClientKey {
     pub(super) context: Arc<RlweContext>,
     pub(super) secret: SecretKey,
     pub(super) key_id: [u8; 32],
+    /// Encryptions so far, so that one source of randomness never serves two of them alike.
+    pub(super) encryptions: AtomicU64,
 }
 
 /// Context string of key identifiers (BLAKE3 `derive_key`).
@@ -28,6 +31,7 @@ impl ClientKey {
             key_id: blake3::derive_key(KEY_ID_CONTEXT, &hashed),
             context,
             secret,
+            encryptions: AtomicU64::new(0),
         }
     }
 
