@@ -1,4 +1,4 @@
-//! Predicted errors, per operation, of a slot. Each is a standard deviation in slots; [`bound`] turns it into what no slot exceeds.
+//! Predicted errors, per operation, of a slot. Each is a standard deviation in slots; [`NoiseModel::bound`] turns it into what no slot exceeds.
 //!
 //! A coefficient error of variance v is a slot error of variance N·v in all (N/2 in each part); divided by the scale it is an error of
 //! the message. Model: coefficient errors independent, secrets of the set's distribution.
@@ -37,10 +37,17 @@ impl<'a> NoiseModel<'a> {
         (self.degree() * variance).sqrt() / scale.to_f64()
     }
 
-    /// What no slot of N/2 exceeds but with probability below 2^-40: about 7.5 times the standard deviation of each part.
+    /// What no slot of N/2 exceeds but with probability below 2^-20.
+    ///
+    /// A rounding error of the second polynomial reaches the message times the secret, and the secret's value varies from slot to slot
+    /// as much as the error's does. So a slot's error is a product of two complex Gaussians, with P(|xy| > t) = 2t·K₁(2t), about
+    /// sqrt(πt)·e^(-2t): a heavier tail than a Gaussian's, which a bound of a few standard deviations misses.
     pub fn bound(&self, standard_deviation: f64) -> f64 {
-        // |error|² / std² is exponential: exceeded at t² with probability e^-t², t² = ln(N/2) + 40 ln 2.
-        standard_deviation * ((self.degree() / 2.0).ln() + 40.0 * std::f64::consts::LN_2).sqrt()
+        let target = (self.degree() / 2.0).ln() + 20.0 * std::f64::consts::LN_2;
+        let tail = |t: f64| (target + 0.5 * (std::f64::consts::PI * t).ln()) / 2.0;
+        // The iteration contracts by 1/(4t); a few rounds are exact enough.
+        let t = (0..8).fold(target, |t, _| tail(t));
+        standard_deviation * t
     }
 
     /// Rounding each coefficient to an integer.
