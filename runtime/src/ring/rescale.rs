@@ -229,4 +229,41 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn results_do_not_depend_on_instruction_set_or_thread_count() {
+        use super::super::testing::sheet_primes;
+        use super::super::{GaloisElement, InstructionSet};
+        let primes: Vec<u32> = sheet_primes().into_iter().step_by(16).collect();
+        let mut expected: Option<[RnsPoly; 4]> = None;
+        for set in InstructionSet::all_available() {
+            for threads in [1, 3] {
+                let context = RingContext::with_instruction_set(12, &primes, set).unwrap();
+                assert_eq!(context.instruction_set(), set);
+                let l = context.all_limbs();
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let results = pool.install(|| {
+                    let a = random_poly(&context, &l[..11], Form::Evaluation, 8);
+                    let rescaled = context
+                        .divide_and_round(&a, &l[5..13], Some(&BigInt::from(-991)))
+                        .unwrap();
+                    let mut coefficients = a.clone();
+                    context.to_coefficient(&mut coefficients);
+                    let extended = context.extend(&coefficients, &l[9..16]).unwrap();
+                    let rotated = context.automorphism(&a, GaloisElement::rotation(9, 12));
+                    let (mut sum, other) = context
+                        .inner_product_pair(&[(&a, &rotated, &a), (&rotated, &a, &a)], &l[2..9]);
+                    context.add_assign(&mut sum, &other);
+                    [rescaled, extended, rotated, sum]
+                });
+                match &expected {
+                    None => expected = Some(results),
+                    Some(first) => assert!(*first == results, "{set:?}, {threads} threads"),
+                }
+            }
+        }
+    }
 }
