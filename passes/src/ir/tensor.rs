@@ -2,6 +2,13 @@
 //!
 //! One input of the batch is described; heron runs many side by side in the slots. Every value is a [`Shape`].
 
+mod eval;
+mod print;
+mod verify;
+
+pub use eval::{EvalError, Evaluated};
+pub use verify::VerifyError;
+
 use super::graph::Graph;
 use super::shape::Matrix;
 

@@ -1,0 +1,631 @@
+//! Linear maps: products with constant matrices, sums, and every rearrangement, folded into one `Linear` each.
+
+use std::collections::BTreeMap;
+
+use heron_passes::ir::graph::ValueId;
+use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
+use heron_passes::ir::tensor::{Linear, LinearTerm, RowMap, TensorOp};
+
+use super::{row_map, Lowerer, Placed, Step};
+use crate::onnx::expr::Kind;
+use crate::onnx::view::{Co, Sym, NONE};
+
+/// Most elements that all weights of one linear map may have together.
+const MAX_TERMS: usize = 1 << 27;
+
+/// Element (m, n) of what is read is Σ_c x[row(m), c] · weight[c, n] + bias.
+struct Source {
+    value: ValueId,
+    rows: usize,
+    cols: usize,
+    /// Row of the value for each m.
+    row: Vec<usize>,
+    /// (cols × n).
+    weight: Matrix,
+    /// Per (m, n).
+    bias: Option<Matrix>,
+    /// Rows that hold only zeros, so that reading them is reading nothing.
+    zero: Vec<bool>,
+}
+
+/// One summand of an element of a view: factor × base[m, n].
+#[derive(Clone, Copy)]
+struct Part {
+    element: u32,
+    factor: f64,
+}
+
+/// Row per output row, and which slot of terms with factors.
+type TermKey = (Vec<Option<usize>>, Option<usize>);
+
+impl Lowerer<'_> {
+    /// If a view is a sum of elements of one linear expression: that expression. Sums are looked through, so a rotary
+    /// embedding of a projection is a view of the projection.
+    pub(super) fn linear_base(&self, view: &Sym) -> Option<u32> {
+        let mut todo = view.exprs();
+        let mut base = None;
+        let mut seen = 0;
+        while let Some(e) = todo.pop() {
+            seen += 1;
+            if seen > 32 {
+                return None;
+            }
+            match &self.get(e).kind {
+                Kind::Add(a, b) => {
+                    todo.extend(a.exprs());
+                    todo.extend(b.exprs());
+                }
+                Kind::MatConst { .. } | Kind::Sum { .. } => {
+                    if *base.get_or_insert(e) != e {
+                        return None;
+                    }
+                }
+                _ => return None,
+            }
+        }
+        base
+    }
+
+    /// Summands of element i of a view, all of expression `base`; returns the constant.
+    fn parts(&self, view: &Sym, i: usize, base: u32, factor: f64, out: &mut Vec<Part>) -> f64 {
+        let (e, k) = view.at(i);
+        let constant = factor * view.add.at(i);
+        if e == NONE {
+            return constant;
+        }
+        let factor = factor * view.mul.at(i);
+        if e == base {
+            match out.iter_mut().find(|p| p.element == k) {
+                Some(p) => p.factor += factor,
+                None => out.push(Part { element: k, factor }),
+            }
+            return constant;
+        }
+        match &self.get(e).kind {
+            Kind::Add(a, b) => {
+                constant
+                    + self.parts(a, k as usize, base, factor, out)
+                    + self.parts(b, k as usize, base, factor, out)
+            }
+            _ => constant,
+        }
+    }
+
+    /// The linear map that gives exactly the elements of `view`, all made of the linear expression `base`.
+    pub(super) fn linear(&mut self, view: &Sym, base: u32) -> Step<ValueId> {
+        let (a, w, k, n) = match self.get(base).kind.clone() {
+            Kind::MatConst { a, w, k } => {
+                let n = self.get(base).shape[1];
+                (a, w, k, n)
+            }
+            Kind::Sum { a, l } => {
+                let rows = a.len() / l.max(1);
+                (
+                    a.reshaped(vec![rows, l]),
+                    std::rc::Rc::new(vec![1.0; l]),
+                    l,
+                    1,
+                )
+            }
+            _ => return Err(self.refuse(base, "not a linear map", "")),
+        };
+        let m = a.shape[0];
+        let mut parts = Vec::with_capacity(view.len());
+        let mut bias = Vec::with_capacity(view.len());
+        for i in 0..view.len() {
+            let mut p = Vec::new();
+            bias.push(self.parts(view, i, base, 1.0, &mut p));
+            parts.push(p);
+        }
+        if let Some(v) = self.mixed_tokens(view, base, (&a, &w, m, k, n), &parts, &bias)? {
+            return Ok(v);
+        }
+        let weight = Matrix {
+            rows: k,
+            cols: n,
+            data: w.to_vec(),
+        };
+        let source = match self.folded_source(&a, &weight)? {
+            Some(s) => s,
+            None => {
+                // Rows chosen from an input are chosen by the client.
+                let (a, parts2) = self.client_rows(view, &a, &parts, n);
+                let value = self.matrix(&a)?;
+                let rows = a.shape[0];
+                let source = Source {
+                    value,
+                    rows,
+                    cols: k,
+                    row: (0..rows).collect(),
+                    weight,
+                    bias: None,
+                    zero: self.zero_rows(&a),
+                };
+                return self.build(view, base, source, &parts2, bias, n);
+            }
+        };
+        self.build(view, base, source, &parts, bias, n)
+    }
+
+    /// If every output row reads one row of an input, the client can arrange them.
+    fn client_rows(
+        &self,
+        view: &Sym,
+        a: &Sym,
+        parts: &[Vec<Part>],
+        n: usize,
+    ) -> (Sym, Vec<Vec<Part>>) {
+        let same = (a.clone(), parts.to_vec());
+        let from_input = a
+            .single()
+            .is_some_and(|e| matches!(self.get(e).kind, Kind::Input { .. }));
+        let (t, c) = (view.shape[0], view.shape[1]);
+        let k = a.shape[1];
+        if !from_input || a.mul.uniform().is_none() || a.add.uniform() != Some(0.0) {
+            return same;
+        }
+        let mut rows: Vec<Option<usize>> = vec![None; t];
+        for r in 0..t {
+            for p in parts[r * c..(r + 1) * c].iter().flatten() {
+                let m = p.element as usize / n;
+                if *rows[r].get_or_insert(m) != m {
+                    return same;
+                }
+            }
+        }
+        if t == a.shape[0] && rows.iter().enumerate().all(|(i, r)| *r == Some(i)) {
+            return same;
+        }
+        let index: Vec<u32> = rows
+            .iter()
+            .flat_map(|r| (0..k).map(move |j| (r.unwrap_or(0) * k + j) as u32))
+            .collect();
+        let keep: Vec<f64> = rows
+            .iter()
+            .flat_map(|r| (0..k).map(move |_| f64::from(r.is_some())))
+            .collect();
+        let arranged = a.gather(vec![t, k], &index).times(&Co::from_vec(keep));
+        let moved = parts
+            .iter()
+            .enumerate()
+            .map(|(i, ps)| {
+                ps.iter()
+                    .map(|p| Part {
+                        element: (i / c * n) as u32 + p.element % n as u32,
+                        factor: p.factor,
+                    })
+                    .collect()
+            })
+            .collect();
+        (arranged, moved)
+    }
+
+    /// Rows of an input that the client fills with zeros.
+    fn zero_rows(&self, a: &Sym) -> Vec<bool> {
+        let k = a.shape[1];
+        (0..a.shape[0])
+            .map(|r| (0..k).all(|j| a.at(r * k + j).0 == NONE && a.add.at(r * k + j) == 0.0))
+            .collect()
+    }
+
+    /// A source that reads a placed value directly, its rearrangement folded into the weight; `None` if it does not fold.
+    fn folded_source(&mut self, a: &Sym, weight: &Matrix) -> Step<Option<Source>> {
+        let Some(e) = a.single() else { return Ok(None) };
+        let foldable = !matches!(
+            self.get(e).kind,
+            Kind::Input { .. } | Kind::MatConst { .. } | Kind::Sum { .. }
+        );
+        if !foldable || self.linear_base(a).is_some() {
+            return Ok(None);
+        }
+        let (placed, a) = self.place_view(a, e)?;
+        let Shape::Matrix { rows, cols } = self.graph.node(placed.value).shape else {
+            return Ok(None);
+        };
+        let (m, k) = (a.shape[0], a.shape[1]);
+        let mut row = vec![usize::MAX; m];
+        let mut col = vec![usize::MAX; k];
+        for i in 0..m {
+            for j in 0..k {
+                let (x, at) = a.at(i * k + j);
+                if x == NONE {
+                    return Ok(None);
+                }
+                let p = placed.pos[at as usize] as usize;
+                let (r, c) = (p / placed.cols, p % placed.cols);
+                if (row[i] != usize::MAX && row[i] != r) || (col[j] != usize::MAX && col[j] != c) {
+                    return Ok(None);
+                }
+                row[i] = r;
+                col[j] = c;
+            }
+        }
+        // Factors must depend on the column alone.
+        if (0..m * k).any(|i| a.mul.at(i) != a.mul.at(i % k)) {
+            return Ok(None);
+        }
+        let n = weight.cols;
+        let mut folded = Matrix::zeros(cols, n);
+        for j in 0..k {
+            let f = a.mul.at(j) * placed.factor;
+            for c in 0..n {
+                folded.data[col[j] * n + c] += f * weight.data[j * n + c];
+            }
+        }
+        let bias = match a.add.uniform() {
+            Some(0.0) => None,
+            _ => {
+                let mut b = Matrix::zeros(m, n);
+                for i in 0..m {
+                    for j in 0..k {
+                        let f = a.add.at(i * k + j);
+                        for c in 0..n {
+                            b.data[i * n + c] += f * weight.data[j * n + c];
+                        }
+                    }
+                }
+                Some(b)
+            }
+        };
+        Ok(Some(Source {
+            value: placed.value,
+            rows,
+            cols,
+            row,
+            weight: folded,
+            bias,
+            zero: vec![false; rows],
+        }))
+    }
+
+    /// A view of a placed value as a linear map that only moves and scales.
+    pub(super) fn select(&mut self, view: &Sym, e: u32, placed: &Placed) -> Step<ValueId> {
+        let Shape::Matrix { rows, cols } = self.graph.node(placed.value).shape else {
+            return Err(self.refuse(e, "attention weights are used outside A·V", ""));
+        };
+        let mut identity = Matrix::zeros(cols, cols);
+        for c in 0..cols {
+            identity.data[c * cols + c] = 1.0;
+        }
+        let source = Source {
+            value: placed.value,
+            rows,
+            cols,
+            row: (0..rows).collect(),
+            weight: identity,
+            bias: None,
+            zero: vec![false; rows],
+        };
+        let mut parts = Vec::with_capacity(view.len());
+        let mut bias = Vec::with_capacity(view.len());
+        for i in 0..view.len() {
+            let (x, k) = view.at(i);
+            bias.push(view.add.at(i));
+            parts.push(if x == NONE {
+                Vec::new()
+            } else {
+                vec![Part {
+                    element: placed.pos[k as usize],
+                    factor: view.mul.at(i) * placed.factor,
+                }]
+            });
+        }
+        self.build(view, e, source, &parts, bias, cols)
+    }
+
+    /// Groups the summands of all elements into terms: one per map of rows and pattern of factors.
+    fn build(
+        &mut self,
+        view: &Sym,
+        e: u32,
+        source: Source,
+        parts: &[Vec<Part>],
+        mut bias: Vec<f64>,
+        n: usize,
+    ) -> Step<ValueId> {
+        let (t, c) = (view.shape[0], view.shape[1]);
+        let mut terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)> = BTreeMap::new();
+        for col in 0..c {
+            let mut number = 0;
+            for (j, nth) in slots_of(parts, t, c, col, n) {
+                let mut rows = Vec::with_capacity(t);
+                let mut factors = Vec::with_capacity(t);
+                for r in 0..t {
+                    let here = &parts[r * c + col];
+                    let mine = here.iter().filter(|p| p.element as usize % n == j).nth(nth);
+                    // A factor of 0 (a sine) leaves the row that the other summands read.
+                    let row = mine
+                        .or(here.first())
+                        .map(|p| source.row[p.element as usize / n]);
+                    rows.push(row);
+                    factors.push(mine.map_or(0.0, |p| p.factor));
+                    if let (Some(p), Some(b)) = (mine, &source.bias) {
+                        bias[r * c + col] += p.factor * b.data[p.element as usize];
+                    }
+                }
+                let s = number;
+                number += 1;
+                let present: Vec<f64> = rows
+                    .iter()
+                    .zip(&factors)
+                    .filter(|(r, _)| r.is_some())
+                    .map(|(_, &f)| f)
+                    .collect();
+                let uniform = present.iter().all(|&f| f == present[0]);
+                for (r, row) in rows.iter_mut().enumerate() {
+                    if row.is_none() && source.zero.get(r) == Some(&true) {
+                        *row = Some(r);
+                    }
+                }
+                let key = (rows, (!uniform).then_some(s));
+                if !terms.contains_key(&key)
+                    && (terms.len() + 1).saturating_mul(source.cols * c) > MAX_TERMS
+                {
+                    return Err(self.refuse(
+                        e,
+                        "this rearrangement needs too many linear terms",
+                        "keep tokens and features apart",
+                    ));
+                }
+                let (weight, post) = terms.entry(key).or_insert_with(|| {
+                    (
+                        Matrix::zeros(source.cols, c),
+                        (!uniform).then(|| Matrix::zeros(t, c)),
+                    )
+                });
+                let f = if uniform { present[0] } else { 1.0 };
+                for i in 0..source.cols {
+                    weight.data[i * c + col] += f * source.weight.data[i * n + j];
+                }
+                if let Some(post) = post {
+                    for r in 0..t {
+                        post.data[r * c + col] = factors[r];
+                    }
+                }
+            }
+        }
+        let rotary = terms.values().any(|(_, post)| post.is_some());
+        let terms: Vec<LinearTerm> = self.merge(terms, source.rows);
+        let kind = self.linear_kind(e, rotary, t, source.rows);
+        if rotary {
+            self.count("rotary");
+        }
+        let bias = shrink_bias(bias, t, c);
+        self.push_linear(e, kind, source.value, terms, bias, t, c)
+    }
+
+    /// Columns with factors of 1 everywhere join the first term with the same rows that has factors.
+    fn merge(
+        &self,
+        terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)>,
+        from: usize,
+    ) -> Vec<LinearTerm> {
+        let mut out: Vec<(Vec<Option<usize>>, Matrix, Option<Matrix>)> = Vec::new();
+        let mut plain = Vec::new();
+        for ((rows, _), (weight, post)) in terms {
+            match post {
+                Some(p) => out.push((rows, weight, Some(p))),
+                None => plain.push((rows, weight)),
+            }
+        }
+        for (rows, weight) in plain {
+            let used = |w: &Matrix, c: usize| (0..w.rows).any(|r| w.at(r, c) != 0.0);
+            let host = out.iter_mut().find(|(r, w, p)| {
+                *r == rows
+                    && p.is_some()
+                    && (0..weight.cols).all(|c| !used(&weight, c) || !used(w, c))
+            });
+            match host {
+                Some((_, w, Some(p))) => {
+                    for c in (0..weight.cols).filter(|&c| used(&weight, c)) {
+                        for r in 0..weight.rows {
+                            w.data[r * weight.cols + c] = weight.at(r, c);
+                        }
+                        for r in 0..p.rows {
+                            p.data[r * weight.cols + c] = 1.0;
+                        }
+                    }
+                }
+                _ => out.push((rows, weight, None)),
+            }
+        }
+        out.into_iter()
+            .map(|(rows, weight, post)| LinearTerm {
+                rows: row_map(&rows, from),
+                weight,
+                post,
+            })
+            .collect()
+    }
+
+    fn linear_kind(&self, e: u32, rotary: bool, rows: usize, from: usize) -> LayerKind {
+        match self.get(e).kind {
+            _ if rotary => LayerKind::Rotary,
+            Kind::Sum { .. } => LayerKind::Pool,
+            Kind::MatConst { .. } => LayerKind::Matmul,
+            _ if rows < from => LayerKind::Pool,
+            _ => LayerKind::Reshape,
+        }
+    }
+
+    pub(super) fn push_linear(
+        &mut self,
+        e: u32,
+        kind: LayerKind,
+        operand: ValueId,
+        terms: Vec<LinearTerm>,
+        bias: Option<Matrix>,
+        rows: usize,
+        cols: usize,
+    ) -> Step<ValueId> {
+        if terms.is_empty() {
+            return Err(self.refuse(e, "a result that is constant", "remove it from the model"));
+        }
+        let layer = self.layer(e, "", kind, &[]);
+        let mut name = self.value_name(e);
+        if matches!(self.get(e).kind, Kind::Input { .. }) {
+            name = format!("{}.scaled", self.graph.node(operand).name);
+        }
+        Ok(self.graph.add(
+            &name,
+            TensorOp::Linear(Linear { terms, bias }),
+            &[operand],
+            Shape::Matrix { rows, cols },
+            layer,
+        ))
+    }
+
+    /// Products along tokens (mean pooling, token mixing): the contracted axis is rows of what is read.
+    fn mixed_tokens(
+        &mut self,
+        view: &Sym,
+        base: u32,
+        (a, w, m, k, n): (&Sym, &[f64], usize, usize, usize),
+        parts: &[Vec<Part>],
+        bias: &[f64],
+    ) -> Step<Option<ValueId>> {
+        let Some(e) = a.single() else { return Ok(None) };
+        if (0..a.len()).any(|i| a.at(i).0 == NONE) {
+            return Ok(None);
+        }
+        // Where the elements of `a` would lie, without making anything yet.
+        let layout = self.layout(e);
+        let place = |i: usize| {
+            let p = layout.2[a.at(i).1 as usize] as usize;
+            (p / layout.1, p % layout.1)
+        };
+        for i in 0..m {
+            for j in 0..k {
+                if place(i * k + j) != (place(j).0, place(i * k).1) {
+                    return Ok(None);
+                }
+            }
+        }
+        if m == 1 && k > 1 && place(0).0 == place(1).0 {
+            return Ok(None);
+        }
+        if k == 1 {
+            return Ok(None);
+        }
+        let (t, c) = (view.shape[0], view.shape[1]);
+        let mut feature = vec![None; c];
+        let mut mix_col = vec![None; t];
+        let mut scale = None;
+        for r in 0..t {
+            for q in 0..c {
+                let [p] = parts[r * c + q][..] else {
+                    return Ok(None);
+                };
+                let (i, j) = (p.element as usize / n, p.element as usize % n);
+                if *feature[q].get_or_insert(i) != i
+                    || *mix_col[r].get_or_insert(j) != j
+                    || *scale.get_or_insert(p.factor) != p.factor
+                {
+                    return Ok(None);
+                }
+            }
+        }
+        let scale = scale.unwrap_or(1.0);
+        let made_here =
+            matches!(self.get(e).kind, Kind::Input { .. }) || self.linear_base(a).is_some();
+        let (placed, a) = if made_here {
+            let whole = Sym::whole(e, self.get(e).shape.clone());
+            let value = self.matrix(&self.laid_out(&whole, &layout))?;
+            let placed = Placed {
+                value,
+                cols: layout.1,
+                pos: std::rc::Rc::new(layout.2.clone()),
+                factor: 1.0,
+            };
+            (placed, a.clone())
+        } else {
+            self.place_view(a, e)?
+        };
+        let Shape::Matrix { rows, cols } = self.graph.node(placed.value).shape else {
+            return Ok(None);
+        };
+        let place = |i: usize| {
+            let p = placed.pos[a.at(i).1 as usize] as usize;
+            (p / placed.cols, p % placed.cols)
+        };
+        // Factors may depend on the feature, not on the token.
+        let separate = (0..m).all(|i| {
+            (0..k).all(|j| {
+                place(i * k + j) == (place(j).0, place(i * k).1)
+                    && a.mul.at(i * k + j) == a.mul.at(i * k)
+            })
+        });
+        if !separate {
+            return Ok(None);
+        }
+        let mut mix = Matrix::zeros(t, rows);
+        for r in 0..t {
+            for j in 0..k {
+                mix.data[r * rows + place(j).0] += scale * w[j * n + mix_col[r].unwrap_or(0)];
+            }
+        }
+        let mut weight = Matrix::zeros(cols, c);
+        for q in 0..c {
+            let i = feature[q].unwrap_or(0) * k;
+            weight.data[place(i).1 * c + q] = a.mul.at(i) * placed.factor;
+        }
+        let mut bias = bias.to_vec();
+        for r in 0..t {
+            for q in 0..c {
+                for j in 0..k {
+                    let i = feature[q].unwrap_or(0) * k + j;
+                    bias[r * c + q] += w[j * n + mix_col[r].unwrap_or(0)] * scale * a.add.at(i);
+                }
+            }
+        }
+        let term = LinearTerm {
+            rows: RowMap::Mix(mix),
+            weight,
+            post: None,
+        };
+        let bias = shrink_bias(bias, t, c);
+        if matches!(self.get(base).kind, Kind::Sum { .. }) {
+            self.count("pool");
+        }
+        self.push_linear(base, LayerKind::Pool, placed.value, vec![term], bias, t, c)
+            .map(Some)
+    }
+}
+
+/// The summands that a column of a view has in any of its rows: column of the base, and which of those that read it.
+fn slots_of(parts: &[Vec<Part>], t: usize, c: usize, col: usize, n: usize) -> Vec<(usize, usize)> {
+    let mut slots: Vec<(usize, usize)> = Vec::new();
+    for r in 0..t {
+        let here = &parts[r * c + col];
+        for (i, p) in here.iter().enumerate() {
+            let j = p.element as usize % n;
+            let nth = here[..i]
+                .iter()
+                .filter(|q| q.element as usize % n == j)
+                .count();
+            if !slots.contains(&(j, nth)) {
+                slots.push((j, nth));
+            }
+        }
+    }
+    slots
+}
+
+/// A bias without rows that repeat; `None` if it is zero.
+fn shrink_bias(bias: Vec<f64>, rows: usize, cols: usize) -> Option<Matrix> {
+    if bias.iter().all(|&b| b == 0.0) {
+        return None;
+    }
+    if bias.chunks(cols).all(|r| r == &bias[..cols]) {
+        return Some(Matrix {
+            rows: 1,
+            cols,
+            data: bias[..cols].to_vec(),
+        });
+    }
+    Some(Matrix {
+        rows,
+        cols,
+        data: bias,
+    })
+}

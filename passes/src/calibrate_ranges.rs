@@ -1,0 +1,116 @@
+//! calibrate-ranges: tensor → tensor, and the ranges inside blocks.
+//! before   %v without range        after   %v in [lo, hi], the smallest and largest number seen
+//! Needs    at least one calibration input.
+//! Error    none.    Depth  unchanged.
+//! Why      polynomials are fitted on intervals; the only honest source of intervals is data.
+//!
+//! Ends are rounded outward to three significant digits ([`Interval::rounded_outward`]), so that the text does not depend on the
+//! last bits of a machine's arithmetic. No margin is added here: the pass that fits polynomials chooses it.
+
+use std::collections::BTreeMap;
+
+use crate::ir::graph::ValueId;
+use crate::ir::shape::Interval;
+use crate::ir::tensor::{EvalError, TensorGraph, TensorOp};
+use crate::sites::SiteRanges;
+
+/// Why a graph could not be calibrated.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CalibrateError {
+    /// There is nothing to calibrate on.
+    #[error("the calibration set is empty; give at least one input")]
+    Empty,
+    /// An input does not fit the graph.
+    #[error("calibration input {number}: {source}")]
+    Input {
+        /// Which input, from 0.
+        number: usize,
+        /// What is wrong with it.
+        source: EvalError,
+    },
+    /// A value is not finite for some input.
+    #[error("calibration input {number}: value `%{value}` is {found}; remove the input, or check the model's divisions")]
+    NonFinite {
+        /// Which input, from 0.
+        number: usize,
+        /// The value.
+        value: String,
+        /// The number.
+        found: f64,
+    },
+    /// A denominator or variance reaches 0, where 1/x is no polynomial.
+    #[error("value `%{value}`: its denominator reaches {lowest}, 1/x needs an interval above 0; add an epsilon to the model")]
+    Range {
+        /// The value.
+        value: String,
+        /// The smallest denominator.
+        lowest: f64,
+    },
+}
+
+/// Runs the graph on every calibration input and sets the range of every value.
+///
+/// Each input maps graph inputs to the user's numbers without batch axis. Returns, per value, the range of the argument of its
+/// non-polynomial function: variance + ε for LayerNorm, ε + Σ s^p for PowerSoftmax, the argument for activations.
+pub fn calibrate_ranges(
+    graph: &mut TensorGraph,
+    inputs: &[BTreeMap<String, Vec<f64>>],
+) -> Result<SiteRanges, CalibrateError> {
+    if inputs.is_empty() {
+        return Err(CalibrateError::Empty);
+    }
+    let mut ranges: BTreeMap<ValueId, Interval> = BTreeMap::new();
+    let mut sites: BTreeMap<ValueId, Interval> = BTreeMap::new();
+    for (number, input) in inputs.iter().enumerate() {
+        let all = graph
+            .evaluate(input)
+            .map_err(|source| CalibrateError::Input { number, source })?;
+        for (table, seen) in [(&mut ranges, &all.values), (&mut sites, &all.statistics)] {
+            for (&v, numbers) in seen {
+                if let Some(&found) = numbers.iter().find(|x| !x.is_finite()) {
+                    return Err(CalibrateError::NonFinite {
+                        number,
+                        value: graph.node(v).name.clone(),
+                        found,
+                    });
+                }
+                widen(table, v, numbers);
+            }
+        }
+    }
+    for (&v, &site) in &sites {
+        if site.lo <= 0.0 {
+            return Err(CalibrateError::Range {
+                value: graph.node(v).name.clone(),
+                lowest: site.lo,
+            });
+        }
+    }
+    for (&v, range) in &ranges {
+        graph.node_mut(v).range = Some(range.rounded_outward());
+    }
+    for v in graph.topological() {
+        if let TensorOp::Activation(_) = graph.node(v).op {
+            if let Some(argument) = graph.operands(v).first().and_then(|x| ranges.get(x)) {
+                sites.insert(v, *argument);
+            }
+        }
+    }
+    Ok(SiteRanges(
+        sites
+            .into_iter()
+            .map(|(v, r)| (v, r.rounded_outward()))
+            .collect(),
+    ))
+}
+
+fn widen(table: &mut BTreeMap<ValueId, Interval>, v: ValueId, numbers: &[f64]) {
+    let Some(&first) = numbers.first() else {
+        return;
+    };
+    let range = table.entry(v).or_insert(Interval::new(first, first));
+    for &x in numbers {
+        range.lo = range.lo.min(x);
+        range.hi = range.hi.max(x);
+    }
+}
