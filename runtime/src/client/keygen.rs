@@ -188,7 +188,6 @@ impl KeyPlan {
         let order: Vec<LimbId> = self.limbs.iter().chain(&self.special).copied().collect();
         let words = KeySwitchingKey::word_count(n, order.len(), self.digits.len());
         let mut words = vec![0u32; words];
-        let minus_to = to.negative(ring, &order);
         let name = match self.kind {
             KeyKind::Relinearisation => [0, 1],
             KeyKind::Galois(g) => [1, u64::from(g.value())],
@@ -206,23 +205,24 @@ impl KeyPlan {
                 .for_each(|((b, a), &id)| {
                     let q = *ring.modulus(id);
                     public.uniform_limb(q.value(), a);
-                    let wrap = q.value() as i32;
                     for (b, &e) in b.iter_mut().zip(error.iter()) {
-                        // Errors are far smaller than any prime.
-                        let e = i32::from(e);
-                        *b = (e + ((e >> 31) & wrap)) as u32;
+                        *b = q.reduce_i64(i64::from(e));
                     }
                     ring.limb_to_evaluation(id, b);
-                    if let Some(minus_to) = minus_to.0.limb_of(id) {
-                        ring.limb_mul_acc(id, b, a, minus_to);
+                    let to = to.0.limb_of(id).unwrap_or(&[]);
+                    for ((b, &a), &to) in b.iter_mut().zip(a.iter()).zip(to) {
+                        *b = q.sub(*b, q.mul(a, to));
                     }
-                    let from = from.0.limb_of(id).filter(|_| self.digits[j].contains(&id));
-                    if let Some(from) = from {
+                    if self.digits[j].contains(&id) {
                         let p = self
                             .special
                             .iter()
                             .fold(1, |p, &l| q.mul(p, ring.prime(l) % q.value()));
-                        ring.limb_add_scaled(id, b, from, p);
+                        let p = q.shoup(p);
+                        let from = from.0.limb_of(id).unwrap_or(&[]);
+                        for (b, &from) in b.iter_mut().zip(from) {
+                            *b = q.add(*b, q.mul_shoup(from, p));
+                        }
                     }
                 });
         }

@@ -79,13 +79,6 @@ impl SecretPoly {
         Self(ring.automorphism(&self.0, g))
     }
 
-    /// The negative, on these limbs.
-    pub(super) fn negative(&self, ring: &RingContext, limbs: &[LimbId]) -> Self {
-        let mut negative = self.0.select(limbs);
-        ring.neg_assign(&mut negative);
-        Self(negative)
-    }
-
     pub(super) fn square(&self, ring: &RingContext) -> Self {
         Self(ring.mul(&self.0, &self.0))
     }

@@ -160,7 +160,10 @@ fn elements(
     };
     let cols = embedding.cols as usize;
     let mut out = Vec::with_capacity(values.len() * cols);
-    for (element, &id) in values.iter().enumerate() {
+    for (element, &given) in values.iter().enumerate() {
+        // ONNX's Gather counts negative ids from the end.
+        let from_end = f64::from(embedding.vocabulary);
+        let id = if given < 0.0 { given + from_end } else { given };
         let known = id.fract() == 0.0 && id >= 0.0 && id < f64::from(embedding.vocabulary);
         let row = if known {
             table.chunks_exact(cols.max(1)).nth(id as usize)
@@ -174,7 +177,7 @@ fn elements(
                     port: port.name.clone(),
                     index,
                     element,
-                    found: id,
+                    found: given,
                     vocabulary: embedding.vocabulary,
                 })
             }
@@ -285,7 +288,11 @@ mod tests {
         let table = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5];
         let slots = pack(&port, Some(&table), 1, 4, &[&[2.0, 1.0]]).expect("known ids");
         assert_eq!(slots[0], vec![4.0, 5.0, 2.0, 3.0]);
-        for id in [3.0, -1.0, 0.5, 1e30] {
+        assert_eq!(
+            pack(&port, Some(&table), 1, 4, &[&[-1.0, -2.0]]).expect("known ids"),
+            vec![slots[0].clone()]
+        );
+        for id in [3.0, -4.0, 0.5, 1e30] {
             let found = pack(&port, Some(&table), 1, 4, &[&[0.0, id]]);
             assert!(matches!(found, Err(PortError::Token { .. })), "{id}");
         }

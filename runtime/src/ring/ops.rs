@@ -230,14 +230,6 @@ impl RingContext {
         kernels::add_scaled(self.instruction_set(), q.value(), to, from, q.shoup(factor));
     }
 
-    /// `acc += a * b` for bare limbs of N words.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn limb_mul_acc(&self, id: LimbId, acc: &mut [u32], a: &[u32], b: &[u32]) {
-        kernels::mul_acc(self.instruction_set(), self.reducer(id), acc, a, b);
-    }
-
     /// Multiplies the limb at each storage position by its own constant (any 32-bit word, reduced first).
     ///
     /// # Panics

@@ -1,0 +1,63 @@
+//! `heron bench bootstrap`: precision, time, levels, keys and memory of real bootstraps of random slots.
+
+use super::bench::line;
+use crate::args::Bench as Args;
+use crate::console::{peak_bytes, warn_if_insecure};
+use crate::failure::{Failure, Outcome};
+use heron_runtime::bootstrap::measure::{Bench, Slots};
+use heron_runtime::bootstrap::{BootstrapError, Kind, Tuning};
+use heron_runtime::ring::RandomSource;
+use heron_schedule::params::ParameterSet;
+use serde_json::json;
+
+impl From<BootstrapError> for Failure {
+    fn from(e: BootstrapError) -> Self {
+        match e {
+            BootstrapError::Ckks(e) => e.into(),
+            BootstrapError::Rlwe(e) => e.into(),
+            BootstrapError::Parameters(e) => e.into(),
+            e => Failure::new("malformed", e.to_string()),
+        }
+    }
+}
+
+/// Vectors per measurement.
+const VECTORS: usize = 10;
+
+/// Real slots, complex slots, and pairs of real ciphertexts, all slots in use.
+pub fn run(args: &Args) -> Outcome {
+    let params = ParameterSet::new(args.profile)?;
+    warn_if_insecure(&params);
+    let kinds = [Kind::Full, Kind::ComplexPair];
+    let random = RandomSource::from_entropy()?;
+    let bench = Bench::new(params, Tuning::STANDARD, &kinds, random)?;
+    let cases = [
+        ("full", Kind::Full, Slots::Real, "real"),
+        ("full", Kind::Full, Slots::Complex, "complex"),
+        ("complex_pair", Kind::ComplexPair, Slots::Real, "real"),
+    ];
+    for (name, kind, slots, values) in cases {
+        let m = bench.measure(kind, slots, VECTORS)?;
+        line(&json!({
+            "bench": "bootstrap",
+            "kind": name,
+            "values": values,
+            "profile": args.profile.name(),
+            "backend": "cpu",
+            "threads": rayon::current_num_threads(),
+            "log2_n": bench.params().log_n(),
+            "slots": m.count,
+            "vectors": m.vectors,
+            "levels_after": m.levels_after,
+            "usable_bits": m.usable_bits,
+            "precision_bits_mean": m.mean_bits,
+            "precision_bits_worst": m.worst_bits,
+            "bits_after_products": m.bits_after_products,
+            "median_s": m.median_seconds,
+            "min_s": m.least_seconds,
+            "peak_bytes": peak_bytes(),
+            "key_bytes": bench.key_bytes,
+        }))?;
+    }
+    Ok(())
+}

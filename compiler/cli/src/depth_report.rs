@@ -1,0 +1,221 @@
+//! The depth report: what a schedule costs. Counts come from the instructions; what only the compiler knows (approximations, calibration,
+//! placement, estimates) comes from the facts it left in the file.
+
+use heron_runtime::bootstrap::Tuning;
+use heron_schedule::params::{
+    log2_interval_failure, Interval64, KeySecurity, ParameterSet, SecretKind,
+};
+use heron_schedule::proto::{Port, Program};
+use heron_schedule::recount::{recount, OperationCounts, Recount};
+use serde_json::{json, Map, Value};
+use std::fmt::Write;
+
+/// The report as INTERFACE writes it. `facts`: what the compiler knows; keys it lacks become null or are recomputed.
+pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes: u64) -> Value {
+    let counts = recount(program, params.slots());
+    let fact = |name: &str| facts.get(name).cloned().unwrap_or(Value::Null);
+    let [full, pair, sparse] = counts.bootstraps_by_kind;
+    let rotations = program
+        .keys
+        .iter()
+        .filter(|k| !k.relinearisation && !k.conjugation);
+    json!({
+        "heron": env!("CARGO_PKG_VERSION"),
+        "model": model(program, facts),
+        "parameters": parameters(program, params, counts.operations.bootstrap),
+        "multiplicative_depth": counts.multiplicative_depth,
+        "bootstraps": counts.operations.bootstrap,
+        "bootstraps_by_kind": {"full": full, "complex_pair": pair, "sparse": sparse},
+        "placement": fact("placement"),
+        "operations": operations(&counts.operations),
+        "keys": {"rotation": rotations.count(), "bytes": key_bytes},
+        "calibration": fact("calibration"),
+        "estimate": fact("estimate"),
+        "layers": layers(program, &counts, facts),
+    })
+}
+
+fn ports(ports: &[Port]) -> Value {
+    let list = ports
+        .iter()
+        .map(|p| json!({"name": p.name, "shape": p.shape}));
+    list.collect()
+}
+
+fn model(program: &Program, facts: &Value) -> Value {
+    let known = facts.get("model");
+    let field = |name: &str| known.and_then(|m| m.get(name)).cloned();
+    json!({
+        "name": program.name,
+        "opset": field("opset"),
+        "parameters": field("parameters"),
+        "inputs": ports(&program.inputs),
+        "outputs": ports(&program.outputs),
+    })
+}
+
+fn parameters(program: &Program, params: &ParameterSet, bootstraps: u64) -> Value {
+    let security = match params.check_key(params.log2_qp(), params.secret()) {
+        Ok(KeySecurity::Secure(bits)) => json!(bits.0.floor()),
+        _ => json!(0),
+    };
+    let secret = match params.secret() {
+        SecretKind::UniformTernary => "uniform ternary".to_string(),
+        SecretKind::SparseTernary { hamming_weight } => {
+            format!("sparse ternary, hamming weight {hamming_weight}")
+        }
+    };
+    json!({
+        "profile": params.profile().name(),
+        "log2_n": params.log_n(),
+        "log_qp": (params.log2_qp() * 100.0).round() / 100.0,
+        "security_bits": security,
+        "secret": secret,
+        "slots": params.slots(),
+        "digits": params.digits().len(),
+        "levels_after_bootstrap": params.top_usable().0,
+        "scale_bits": params.default_scale_log2(),
+        "word_bits": 32,
+        "inputs_per_run": program.batch,
+        "failure_probability_log2": failure(params, bootstraps),
+    })
+}
+
+/// Base-two logarithm of the probability that any EvalMod of a run leaves its interval; null where it cannot happen.
+fn failure(params: &ParameterSet, bootstraps: u64) -> Value {
+    let SecretKind::SparseTernary { hamming_weight } = params.ephemeral_secret() else {
+        return Value::Null;
+    };
+    if bootstraps == 0 {
+        return Value::Null;
+    }
+    let interval = Interval64(64 * Tuning::STANDARD.cosine.range + 1);
+    let coefficients = 1u64 << params.log_n();
+    let found = log2_interval_failure(hamming_weight, interval, coefficients, bootstraps).0;
+    match found.is_finite() {
+        true => json!((found * 10.0).round() / 10.0),
+        // Impossible, not merely unlikely: JSON has no infinity, so a number below every bound stands for it.
+        false => json!(-1e9),
+    }
+}
+
+fn operations(c: &OperationCounts) -> Value {
+    json!({
+        "ct_ct_multiply": c.ct_ct_multiply,
+        "ct_pt_multiply": c.ct_pt_multiply,
+        "rotate": c.rotate,
+        "conjugate": c.conjugate,
+        "relinearize": c.relinearize,
+        "rescale": c.rescale,
+        "add": c.add,
+        "bootstrap": c.bootstrap,
+    })
+}
+
+fn layers(program: &Program, counts: &Recount, facts: &Value) -> Value {
+    let known = facts.get("layers").and_then(Value::as_array);
+    let entries = program
+        .layers
+        .iter()
+        .zip(&counts.layers)
+        .map(|(layer, count)| {
+            let fact = known.and_then(|k| k.iter().find(|f| f["name"] == layer.name.as_str()));
+            let field = |name: &str| fact.and_then(|f| f.get(name)).cloned();
+            json!({
+                "name": layer.name,
+                "kind": layer.kind,
+                "onnx_nodes": layer.onnx_nodes,
+                "depth": count.depth(),
+                "level_in": count.level_in,
+                "level_out": count.level_out,
+                "bootstraps": count.operations.bootstrap,
+                "approximation": field("approximation"),
+                "ciphertexts": count.ciphertexts,
+                "estimate_seconds": field("estimate_seconds"),
+            })
+        });
+    entries.collect()
+}
+
+/// The report for reading.
+pub fn to_text(report: &Value) -> String {
+    let mut t = String::new();
+    let show = |v: &Value| match v {
+        Value::Null => "-".to_string(),
+        Value::String(s) => s.clone(),
+        v => v.to_string(),
+    };
+    let object = |v: &Value| -> String {
+        let items = v.as_object().into_iter().flatten();
+        let items: Vec<String> = items.map(|(k, v)| format!("{k} {}", show(v))).collect();
+        items.join(", ")
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(t, "model        {}", show(&report["model"]["name"]));
+    for side in ["inputs", "outputs"] {
+        for port in report["model"][side].as_array().into_iter().flatten() {
+            let _ = writeln!(t, "  {side:<8} {} {}", show(&port["name"]), port["shape"]);
+        }
+    }
+    let _ = writeln!(t, "parameters   {}", object(&report["parameters"]));
+    let _ = writeln!(t, "depth        {}", report["multiplicative_depth"]);
+    let kinds = object(&report["bootstraps_by_kind"]);
+    let _ = writeln!(t, "bootstraps   {} ({kinds})", report["bootstraps"]);
+    let _ = writeln!(t, "operations   {}", object(&report["operations"]));
+    let _ = writeln!(t, "keys         {}", object(&report["keys"]));
+    for name in ["placement", "calibration", "estimate"] {
+        if let Some(facts) = report[name]
+            .as_object()
+            .filter(|o: &&Map<_, _>| !o.is_empty())
+        {
+            let _ = writeln!(t, "{name:<12} {}", object(&Value::Object(facts.clone())));
+        }
+    }
+    let _ = writeln!(
+        t,
+        "\n{:<36} {:<18} {:>5} {:>7} {:>6} {:>4}  approximation",
+        "layer", "kind", "depth", "levels", "boots", "cts"
+    );
+    for layer in report["layers"].as_array().into_iter().flatten() {
+        let levels = format!("{}>{}", show(&layer["level_in"]), show(&layer["level_out"]));
+        let approximation = match &layer["approximation"] {
+            Value::Null => String::new(),
+            a => object(a),
+        };
+        let _ = writeln!(
+            t,
+            "{:<36} {:<18} {:>5} {levels:>7} {:>6} {:>4}  {approximation}",
+            show(&layer["name"]),
+            show(&layer["kind"]),
+            show(&layer["depth"]),
+            show(&layer["bootstraps"]),
+            show(&layer["ciphertexts"]),
+        );
+    }
+    t
+}
+
+/// Bytes of the residues of the evaluation keys a schedule uses, without making them: limbs of all rows of a key, and the special limbs,
+/// for each digit and both halves.
+pub fn key_bytes(request: &heron_runtime::rlwe::KeyRequest, params: &ParameterSet) -> u64 {
+    use heron_runtime::rlwe::KeyKind;
+    let n = 1u64 << params.log_n();
+    let mut total = 0;
+    for (kind, rows) in request.iter() {
+        let mut limbs = std::collections::BTreeSet::new();
+        for row in rows {
+            limbs.extend(params.limbs(row).unwrap_or(&[]).iter().copied());
+        }
+        let (special, digits) = if kind == KeyKind::DenseToSparse {
+            (params.encapsulation().len(), 1)
+        } else {
+            let alive = |d: &&Vec<_>| d.iter().any(|l| limbs.contains(l));
+            (
+                params.special().len(),
+                params.digits().iter().filter(alive).count(),
+            )
+        };
+        total += 4 * 2 * n * digits as u64 * (limbs.len() + special) as u64;
+    }
+    total
+}

@@ -1,0 +1,262 @@
+//! Inputs and outputs of a schedule as arrays.
+
+use crate::failure::{Failure, Outcome};
+use heron_compiler::npz::{Array, Arrays};
+use heron_runtime::exec::ports::{embedding_table, pack, unpack};
+use heron_schedule::params::ParameterSet;
+use heron_schedule::proto::{Port, Program};
+use heron_schedule::Weights;
+
+/// The inputs of a model: for each port, the values of each input.
+pub struct InputSet {
+    /// Number of inputs.
+    pub count: usize,
+    ports: Vec<Vec<Vec<f64>>>,
+}
+
+impl InputSet {
+    /// Takes the first `limit` inputs of the arrays. Fails when an array is missing, of another shape, or the numbers differ.
+    pub fn new(program: &Program, arrays: &Arrays, limit: Option<usize>) -> Outcome<InputSet> {
+        let mut count = None;
+        let mut ports = Vec::new();
+        for port in &program.inputs {
+            let known: Vec<&str> = arrays.0.keys().map(String::as_str).collect();
+            let array = arrays.input(&port.name).ok_or_else(|| {
+                Failure::new(
+                    "mismatch",
+                    format!(
+                        "input `{}`: no array of this name (or in_{}); found: {}",
+                        port.name,
+                        port.name,
+                        known.join(", ")
+                    ),
+                )
+            })?;
+            let values = entries(port, array)?;
+            let expected = *count.get_or_insert(values.len());
+            if values.len() != expected {
+                return Err(Failure::new(
+                    "mismatch",
+                    format!(
+                        "input `{}`: {} inputs, others have {expected}",
+                        port.name,
+                        values.len()
+                    ),
+                ));
+            }
+            ports.push(values);
+        }
+        let count = count.unwrap_or(0).min(limit.unwrap_or(usize::MAX));
+        if count == 0 {
+            return Err(Failure::new("shape", "no inputs; expected at least one"));
+        }
+        ports.iter_mut().for_each(|p| p.truncate(count));
+        Ok(InputSet { count, ports })
+    }
+
+    /// Numbers of the inputs of each run: consecutive, up to `batch`.
+    pub fn runs(&self, batch: u32) -> Vec<std::ops::Range<usize>> {
+        let batch = batch.max(1) as usize;
+        (0..self.count)
+            .step_by(batch)
+            .map(|start| start..(start + batch).min(self.count))
+            .collect()
+    }
+
+    /// Slot vectors of every input port for these inputs.
+    pub fn pack(
+        &self,
+        program: &Program,
+        weights: &Weights,
+        params: &ParameterSet,
+        range: std::ops::Range<usize>,
+    ) -> Outcome<Vec<Vec<Vec<f64>>>> {
+        let mut packed = Vec::new();
+        for (port, values) in program.inputs.iter().zip(&self.ports) {
+            let table = embedding_table(port, program, weights)?;
+            let lanes: Vec<&[f64]> = values
+                .get(range.clone())
+                .unwrap_or(&[])
+                .iter()
+                .map(Vec::as_slice)
+                .collect();
+            let batch = program.batch.max(1) as usize;
+            packed.push(pack(port, table.as_deref(), batch, params.slots(), &lanes)?);
+        }
+        Ok(packed)
+    }
+}
+
+fn entries(port: &Port, array: &Array) -> Outcome<Vec<Vec<f64>>> {
+    let shape: Vec<usize> = port.shape.iter().map(|&d| d as usize).collect();
+    let size: usize = shape.iter().product();
+    let count = if array.shape.get(1..) == Some(&shape) && !array.shape.is_empty() {
+        array.batch()
+    } else if array.shape == shape {
+        1
+    } else {
+        let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+        return Err(Failure::new(
+            "shape",
+            format!(
+                "input `{}`: expected [n, {}], found {:?}; save inputs with the batch as leading axis",
+                port.name,
+                dims.join(", "),
+                array.shape
+            ),
+        ));
+    };
+    let parts = array.data.chunks_exact(size.max(1)).take(count);
+    Ok(parts.map(<[f64]>::to_vec).collect())
+}
+
+/// Results of a model: for each output port, the values of each input.
+#[derive(Default)]
+pub struct OutputSet {
+    /// By port, then input.
+    pub ports: Vec<Vec<Vec<f64>>>,
+}
+
+impl OutputSet {
+    /// No results yet.
+    pub fn new(program: &Program) -> OutputSet {
+        OutputSet {
+            ports: program.outputs.iter().map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// Appends the first `count` lanes of decrypted slots.
+    pub fn extend(&mut self, program: &Program, slots: &[Vec<Vec<f64>>], count: usize) -> Outcome {
+        let ports = program.outputs.iter().zip(slots).zip(&mut self.ports);
+        for ((port, slots), values) in ports {
+            values.extend(unpack(port, program.batch.max(1) as usize, slots, count)?);
+        }
+        Ok(())
+    }
+
+    /// As arrays under the outputs' names, the inputs along the leading axis.
+    pub fn to_arrays(&self, program: &Program) -> Arrays {
+        let mut arrays = Arrays::default();
+        for (port, values) in program.outputs.iter().zip(&self.ports) {
+            let mut shape = vec![values.len()];
+            shape.extend(port.shape.iter().map(|&d| d as usize));
+            let array = Array {
+                shape,
+                data: values.concat(),
+                integer: false,
+            };
+            arrays.0.insert(port.name.clone(), array);
+        }
+        arrays
+    }
+
+    /// Expected results from a file: the outputs' names, or `out_NAME`.
+    pub fn expected(program: &Program, arrays: &Arrays, count: usize) -> Outcome<OutputSet> {
+        let mut ports = Vec::new();
+        for port in &program.outputs {
+            let name = &port.name;
+            let array = arrays
+                .0
+                .get(name)
+                .or_else(|| arrays.0.get(&format!("out_{name}")))
+                .or_else(|| arrays.0.get(""))
+                .ok_or_else(|| {
+                    Failure::new("mismatch", format!("no array `{name}` (or out_{name})"))
+                })?;
+            let size: usize = port.shape.iter().map(|&d| d as usize).product();
+            let values: Vec<Vec<f64>> = array
+                .data
+                .chunks_exact(size.max(1))
+                .take(count)
+                .map(<[f64]>::to_vec)
+                .collect();
+            if array.data.len() != array.batch() * size || values.len() < count {
+                return Err(Failure::new(
+                    "shape",
+                    format!(
+                        "expected output `{name}`: {count} results of shape {:?} needed, found {:?}",
+                        port.shape, array.shape
+                    ),
+                ));
+            }
+            ports.push(values);
+        }
+        Ok(OutputSet { ports })
+    }
+}
+
+/// How far results are from the reference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Accuracy {
+    /// Largest difference.
+    pub max_abs: f64,
+    /// Mean difference.
+    pub mean_abs: f64,
+    /// Largest difference over the standard deviation of the reference.
+    pub relative: f64,
+    /// Share of inputs whose arg-max, along the last axis and at the last position, is the reference's (first output).
+    pub top1_agreement: f64,
+}
+
+/// Position of the largest of the last `width` values; the first of equals.
+pub fn arg_max(values: &[f64], width: usize) -> usize {
+    let start = values.len().saturating_sub(width);
+    let row = values.get(start..).unwrap_or(&[]);
+    let mut best = 0;
+    for (i, v) in row.iter().enumerate() {
+        if row.get(best).is_some_and(|b| v > b) {
+            best = i;
+        }
+    }
+    best
+}
+
+/// Width of the last axis of an output.
+pub fn width(port: &Port) -> usize {
+    port.shape.last().map_or(1, |&d| d as usize)
+}
+
+impl Accuracy {
+    /// Compares all outputs of all inputs.
+    pub fn new(program: &Program, found: &OutputSet, reference: &OutputSet) -> Accuracy {
+        let (mut max, mut sum, mut n) = (0.0f64, 0.0, 0usize);
+        let (mut mean, mut square) = (0.0, 0.0);
+        let pairs = found
+            .ports
+            .iter()
+            .flatten()
+            .zip(reference.ports.iter().flatten());
+        for (f, r) in pairs.flat_map(|(f, r)| f.iter().zip(r)) {
+            let difference = (f - r).abs();
+            // A NaN counts as infinitely far.
+            max = if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                max.max(difference)
+            };
+            sum += difference;
+            mean += r;
+            square += r * r;
+            n += 1;
+        }
+        let n = n.max(1) as f64;
+        let deviation = (square / n - (mean / n).powi(2)).max(0.0).sqrt();
+        let width = program.outputs.first().map_or(1, width);
+        let agree = match (found.ports.first(), reference.ports.first()) {
+            (Some(f), Some(r)) => {
+                let same = f
+                    .iter()
+                    .zip(r)
+                    .filter(|(f, r)| arg_max(f, width) == arg_max(r, width));
+                same.count() as f64 / f.len().max(1) as f64
+            }
+            _ => 0.0,
+        };
+        Accuracy {
+            max_abs: max,
+            mean_abs: sum / n,
+            relative: max / deviation.max(f64::MIN_POSITIVE),
+            top1_agreement: agree,
+        }
+    }
+}
