@@ -13,8 +13,9 @@ mod ops;
 mod proto;
 mod recognise;
 mod view;
+mod weights;
 
 pub use check::{check, CheckReport};
 pub use error::{ErrorKind, ImportError, Obstacle};
 pub use graph::{import, import_with_arrays, Imported, InputSpec, OutputSpec, Shapes};
-pub(crate) use proto::half;
+pub(crate) use weights::half;

@@ -114,3 +114,6 @@ fn widen(table: &mut BTreeMap<ValueId, Interval>, v: ValueId, numbers: &[f64]) {
         range.hi = range.hi.max(x);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -289,6 +289,14 @@ impl Exprs {
         )
     }
 
+    /// Whether a view holds only even powers times positive numbers (and masked entries).
+    pub(super) fn never_negative(&self, s: &Sym) -> bool {
+        let even = s.single().is_some_and(|e| {
+            matches!(self.get(e).kind, Kind::Un(Fun::Pow(p), _) if p == 2.0 * (p / 2.0).trunc())
+        });
+        even && (0..s.len()).all(|i| s.mul.at(i) >= 0.0 && s.add.at(i) >= 0.0)
+    }
+
     /// The argument of |x|, for a plain view of it.
     fn inside_abs(&self, s: &Sym) -> Option<Sym> {
         let e = s.single()?;

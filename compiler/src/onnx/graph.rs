@@ -9,9 +9,10 @@ use tract_onnx::pb;
 use super::error::{ErrorKind, ImportError, Obstacle};
 use super::expr::{Exprs, Kind};
 use super::ops::{self, Call};
-use super::proto::{decode_tensor, node_name, Model, MAX_VALUE};
+use super::proto::{node_name, Model, MAX_VALUE};
 use super::recognise;
 use super::view::Val;
+use super::weights::decode_tensor;
 use crate::npz::Arrays;
 
 /// Shapes of graph inputs given by `--shape`, batch axis included.
@@ -208,8 +209,8 @@ pub(super) fn run(
 fn at_node(mut o: Obstacle, node: &pb::NodeProto) -> Obstacle {
     if o.node.is_empty() {
         o.node = node_name(node);
+        o.op = node.op_type.clone();
     }
-    o.op = node.op_type.clone();
     o
 }
 

@@ -10,6 +10,7 @@ use super::view::Val;
 mod arith;
 mod contract;
 mod fixed;
+mod gathering;
 mod movement;
 mod norms;
 

@@ -4,21 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
 use super::error::{ErrorKind, ImportError, Obstacle};
-use super::nd::Nd;
+use super::weights::check_tensor;
 
 /// Largest `.onnx` file read; weights beyond that belong into external data (the format itself ends at 2 GiB).
 const MAX_FILE: u64 = 1 << 31;
 /// Largest number of elements of one weight tensor.
 pub(super) const MAX_WEIGHT: usize = 1 << 29;
 /// Largest number of elements of a value that is computed (not stored).
-pub(super) const MAX_VALUE: usize = 1 << 27;
+pub(super) const MAX_VALUE: usize = 1 << 25;
 /// Operator sets whose meaning is known here.
 const OPSETS: std::ops::RangeInclusive<i64> = 13..=23;
 
@@ -32,9 +32,9 @@ pub(super) struct Model {
     pub(super) initializers: BTreeMap<String, usize>,
 }
 
-type Check<T> = Result<T, Obstacle>;
+pub(super) type Check<T> = Result<T, Obstacle>;
 
-fn refuse(kind: ErrorKind, node: &str, reason: String, remedy: &str) -> Obstacle {
+pub(super) fn refuse(kind: ErrorKind, node: &str, reason: String, remedy: &str) -> Obstacle {
     Obstacle::new(kind, node, reason, remedy)
 }
 
@@ -283,280 +283,4 @@ pub(super) fn node_name(node: &pb::NodeProto) -> String {
         return node.name.clone();
     }
     node.output.first().cloned().unwrap_or_default()
-}
-
-/// Bytes per element of the types that are read.
-fn width(data_type: i32) -> Option<usize> {
-    Some(match data_type {
-        1 | 6 => 4,
-        2 | 3 | 9 => 1,
-        4 | 5 | 10 | 16 => 2,
-        7 | 11 => 8,
-        _ => return None,
-    })
-}
-
-fn elements(t: &pb::TensorProto) -> Check<usize> {
-    let mut n: usize = 1;
-    for &d in &t.dims {
-        let d = usize::try_from(d).map_err(|_| {
-            refuse(
-                ErrorKind::Malformed,
-                &t.name,
-                format!("dimension {d} of a tensor is negative"),
-                "export the model again",
-            )
-        })?;
-        n = n
-            .checked_mul(d)
-            .filter(|&n| n <= MAX_WEIGHT)
-            .ok_or_else(|| {
-                refuse(
-                    ErrorKind::Size,
-                    &t.name,
-                    format!(
-                        "tensor of dimensions {:?} is larger than {MAX_WEIGHT} elements",
-                        t.dims
-                    ),
-                    "split the tensor, or correct its dimensions",
-                )
-            })?;
-    }
-    Ok(n)
-}
-
-/// Dimensions, type and number of stored bytes agree; external data lies inside the folder and is long enough.
-fn check_tensor(t: &pb::TensorProto, dir: &Path) -> Check<()> {
-    let n = elements(t)?;
-    let Some(w) = width(t.data_type) else {
-        return Err(refuse(
-            ErrorKind::UnsupportedOp,
-            &t.name,
-            format!("element type {} of a weight is not supported", t.data_type),
-            "convert the weights to float32",
-        ));
-    };
-    if t.data_location == Some(1) {
-        let (file, offset, length) = external_place(t, dir)?;
-        let want = (n * w) as u64;
-        if length.is_some_and(|l| l != want) {
-            return Err(refuse(
-                ErrorKind::ExternalData,
-                &t.name,
-                format!("the stated length is not the {want} bytes its dimensions ask for"),
-                "export the model again",
-            ));
-        }
-        let meta = fs::symlink_metadata(&file).map_err(|e| {
-            refuse(
-                ErrorKind::ExternalData,
-                &t.name,
-                format!("external data {}: {e}", file.display()),
-                "put the weight file beside the model",
-            )
-        })?;
-        if !meta.is_file() {
-            return Err(refuse(
-                ErrorKind::ExternalData,
-                &t.name,
-                format!("external data {} is not a plain file", file.display()),
-                "links are not followed: copy the weight file beside the model",
-            ));
-        }
-        if offset.checked_add(want).is_none_or(|end| end > meta.len()) {
-            return Err(refuse(
-                ErrorKind::ExternalData,
-                &t.name,
-                format!(
-                    "wants {want} bytes at {offset} of {}, which has {}",
-                    file.display(),
-                    meta.len()
-                ),
-                "the weight file may be truncated: copy it again",
-            ));
-        }
-        return Ok(());
-    }
-    let found = if !t.raw_data.is_empty() {
-        if t.raw_data.len() == n * w {
-            n
-        } else {
-            return Err(refuse(
-                ErrorKind::Malformed,
-                &t.name,
-                format!(
-                    "dimensions {:?} ask for {} bytes, found {}",
-                    t.dims,
-                    n * w,
-                    t.raw_data.len()
-                ),
-                "export the model again",
-            ));
-        }
-    } else {
-        match t.data_type {
-            1 => t.float_data.len(),
-            11 => t.double_data.len(),
-            7 => t.int64_data.len(),
-            _ => t.int32_data.len(),
-        }
-    };
-    if found != n {
-        return Err(refuse(
-            ErrorKind::Malformed,
-            &t.name,
-            format!("dimensions {:?} ask for {n} values, found {found}", t.dims),
-            "export the model again",
-        ));
-    }
-    Ok(())
-}
-
-/// File, offset and stated length of external data. Paths must be plain names below the model's folder.
-fn external_place(t: &pb::TensorProto, dir: &Path) -> Check<(PathBuf, u64, Option<u64>)> {
-    let field = |key: &str| {
-        t.external_data
-            .iter()
-            .find(|e| e.key == key)
-            .map(|e| e.value.as_str())
-    };
-    let number = |key: &str| -> Check<Option<u64>> {
-        field(key)
-            .map(|v| {
-                v.parse().map_err(|_| {
-                    refuse(
-                        ErrorKind::ExternalData,
-                        &t.name,
-                        format!("{key} of external data is not a number: {v}"),
-                        "export the model again",
-                    )
-                })
-            })
-            .transpose()
-    };
-    let outside = |place: &str| {
-        refuse(
-            ErrorKind::ExternalData,
-            &t.name,
-            format!("external data `{place}` leaves the model's folder"),
-            "keep weight files beside the model, without `..`, absolute paths or links",
-        )
-    };
-    let place = field("location").ok_or_else(|| outside(""))?;
-    let mut file = dir.to_path_buf();
-    for part in Path::new(place).components() {
-        match part {
-            Component::Normal(p) => file.push(p),
-            Component::CurDir => continue,
-            _ => return Err(outside(place)),
-        }
-        if fs::symlink_metadata(&file).is_ok_and(|m| m.file_type().is_symlink()) {
-            return Err(outside(place));
-        }
-    }
-    Ok((file, number("offset")?.unwrap_or(0), number("length")?))
-}
-
-/// Decodes a checked tensor. Fails on NaN and infinity unless `masks` allows infinity (attention masks hold −∞).
-pub(super) fn decode_tensor(t: &pb::TensorProto, dir: &Path, constant: bool) -> Check<Nd> {
-    let n = elements(t)?;
-    let shape: Vec<usize> = t.dims.iter().map(|&d| d as usize).collect();
-    let external;
-    let raw: &[u8] = if t.data_location == Some(1) {
-        let (file, offset, _) = external_place(t, dir)?;
-        external = read_slice(&file, offset, n * width(t.data_type).unwrap_or(8)).map_err(|e| {
-            refuse(
-                ErrorKind::ExternalData,
-                &t.name,
-                format!("{}: {e}", file.display()),
-                "copy the weight file again",
-            )
-        })?;
-        &external
-    } else {
-        &t.raw_data
-    };
-    let data: Vec<f64> = if raw.is_empty() {
-        match t.data_type {
-            1 => t.float_data.iter().map(|&x| f64::from(x)).collect(),
-            11 => t.double_data.clone(),
-            7 => t.int64_data.iter().map(|&x| x as f64).collect(),
-            10 => t.int32_data.iter().map(|&x| half(x as u16)).collect(),
-            16 => t.int32_data.iter().map(|&x| brain(x as u16)).collect(),
-            _ => t.int32_data.iter().map(|&x| f64::from(x)).collect(),
-        }
-    } else {
-        from_bytes(raw, t.data_type)
-    };
-    let integer = !matches!(t.data_type, 1 | 10 | 11 | 16);
-    if let Some(bad) = data
-        .iter()
-        .find(|x| x.is_nan() || (x.is_infinite() && !constant))
-    {
-        return Err(refuse(
-            ErrorKind::NonFinite,
-            &t.name,
-            format!("holds {bad}"),
-            "training may have diverged: use finite weights",
-        ));
-    }
-    Ok(Nd::new(shape, data, integer))
-}
-
-fn read_slice(path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
-    let mut file = fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = vec![0; len];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn from_bytes(raw: &[u8], data_type: i32) -> Vec<f64> {
-    let two = |c: &[u8]| u16::from_le_bytes([c[0], c[1]]);
-    let four = |c: &[u8]| u32::from_le_bytes([c[0], c[1], c[2], c[3]]);
-    let eight = |c: &[u8]| u64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]);
-    match data_type {
-        1 => raw
-            .chunks_exact(4)
-            .map(|c| f64::from(f32::from_bits(four(c))))
-            .collect(),
-        6 => raw
-            .chunks_exact(4)
-            .map(|c| f64::from(four(c) as i32))
-            .collect(),
-        7 => raw
-            .chunks_exact(8)
-            .map(|c| eight(c) as i64 as f64)
-            .collect(),
-        11 => raw
-            .chunks_exact(8)
-            .map(|c| f64::from_bits(eight(c)))
-            .collect(),
-        10 => raw.chunks_exact(2).map(|c| half(two(c))).collect(),
-        16 => raw.chunks_exact(2).map(|c| brain(two(c))).collect(),
-        4 => raw.chunks_exact(2).map(|c| f64::from(two(c))).collect(),
-        5 => raw
-            .chunks_exact(2)
-            .map(|c| f64::from(two(c) as i16))
-            .collect(),
-        3 => raw.iter().map(|&b| f64::from(b as i8)).collect(),
-        _ => raw.iter().map(|&b| f64::from(b)).collect(),
-    }
-}
-
-/// IEEE 754 binary16 to f64.
-pub(crate) fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let exponent = i32::from((bits >> 10) & 31);
-    let fraction = f64::from(bits & 1023) / 1024.0;
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-14),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        e => (1.0 + fraction) * 2f64.powi(e - 15),
-    }
-}
-
-fn brain(bits: u16) -> f64 {
-    f64::from(f32::from_bits(u32::from(bits) << 16))
 }

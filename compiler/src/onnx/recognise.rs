@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
-use heron_passes::ir::tensor::{ClientInput, RowMap, TensorGraph, TensorOp};
+use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 
 use super::error::{ErrorKind, Obstacle};
 use super::expr::{Expr, Exprs, Fun, Kind};
@@ -19,8 +19,11 @@ use super::view::{Co, Sym, Val, NONE};
 mod activation;
 mod attention;
 mod label;
+mod layout;
 mod linear;
 mod norm;
+mod terms;
+mod tokens;
 
 pub(super) type Step<T> = Result<T, Obstacle>;
 
@@ -403,79 +406,6 @@ impl Lowerer<'_> {
         }
     }
 
-    /// A view of an expression's shape as the matrix of a layout.
-    fn laid_out(&self, view: &Sym, layout: &Layout) -> Sym {
-        let (rows, cols, pos) = (layout.0, layout.1, &layout.2);
-        if pos.iter().enumerate().all(|(i, &p)| i == p as usize) {
-            return view.reshaped(vec![rows, cols]);
-        }
-        let mut order = vec![0u32; pos.len()];
-        for (i, &p) in pos.iter().enumerate() {
-            order[p as usize] = i as u32;
-        }
-        view.gather(vec![rows, cols], &order)
-    }
-
-    /// The natural matrix of an expression: that of what it is computed from elementwise, else leading axes × last axis.
-    fn layout(&mut self, e: u32) -> Layout {
-        if let Some(l) = self.layouts.get(&e) {
-            return l.clone();
-        }
-        let expr = self.get(e).clone();
-        let n = expr.len();
-        let layout = match &expr.kind {
-            Kind::MatSym { .. } => {
-                let (b, m, c) = (expr.shape[0], expr.shape[1], expr.shape[2]);
-                let pos = (0..n)
-                    .map(|i| {
-                        let (h, r, j) = (i / (m * c), i / c % m, i % c);
-                        (r * b * c + h * c + j) as u32
-                    })
-                    .collect();
-                Rc::new((m, b * c, pos))
-            }
-            Kind::Add(a, b) | Kind::Mul(a, b) => self
-                .borrowed(a)
-                .or_else(|| self.borrowed(b))
-                .unwrap_or_else(|| canonical(&expr.shape)),
-            Kind::Un(_, a) => self.borrowed(a).unwrap_or_else(|| canonical(&expr.shape)),
-            _ => canonical(&expr.shape),
-        };
-        self.layouts.insert(e, layout.clone());
-        layout
-    }
-
-    /// The layout of the expression under a view, if the view's elements fill whole rows and columns of it.
-    fn borrowed(&mut self, view: &Sym) -> Option<Layout> {
-        let e = view.single()?;
-        let base = self.layout(e);
-        let n = view.len();
-        let mut places = Vec::with_capacity(n);
-        for i in 0..n {
-            let (x, k) = view.at(i);
-            if x == NONE {
-                return None;
-            }
-            let p = base.2[k as usize] as usize;
-            places.push((p / base.1, p % base.1));
-        }
-        let rows: BTreeSet<usize> = places.iter().map(|p| p.0).collect();
-        let cols: BTreeSet<usize> = places.iter().map(|p| p.1).collect();
-        let all: BTreeSet<&(usize, usize)> = places.iter().collect();
-        if rows.len() * cols.len() != n || all.len() != n {
-            return None;
-        }
-        let rank = |s: &BTreeSet<usize>| -> HashMap<usize, usize> {
-            s.iter().enumerate().map(|(i, &x)| (x, i)).collect()
-        };
-        let (rr, rc) = (rank(&rows), rank(&cols));
-        let pos = places
-            .iter()
-            .map(|(r, c)| (rr[r] * cols.len() + rc[c]) as u32)
-            .collect();
-        Some(Rc::new((rows.len(), cols.len(), pos)))
-    }
-
     fn elementwise(
         &mut self,
         e: u32,
@@ -564,30 +494,4 @@ impl Lowerer<'_> {
             factor: 1.0,
         })
     }
-}
-
-fn canonical(shape: &[usize]) -> Layout {
-    let n = count(shape);
-    let cols = shape.last().copied().unwrap_or(1).max(1);
-    let (rows, cols) = if shape.len() < 2 {
-        (1, n)
-    } else {
-        (n / cols, cols)
-    };
-    Rc::new((rows, cols, (0..n as u32).collect()))
-}
-
-/// A row map from the row read by each output row (`None` reads nothing).
-fn row_map(rows: &[Option<usize>], from: usize) -> RowMap {
-    let identity = rows.len() == from && rows.iter().enumerate().all(|(t, r)| *r == Some(t));
-    if identity {
-        return RowMap::Identity;
-    }
-    let mut m = Matrix::zeros(rows.len(), from);
-    for (t, r) in rows.iter().enumerate() {
-        if let Some(r) = r {
-            m.data[t * from + r] = 1.0;
-        }
-    }
-    RowMap::Mix(m)
 }

@@ -166,6 +166,7 @@ pub(super) fn unary(x: &Val, f: Fun, exprs: &mut Exprs) -> Val {
         )),
         Val::Sym(s) => match f {
             Fun::Pow(p) => exprs.pow(s, p),
+            Fun::Abs if exprs.never_negative(s) => x.clone(),
             _ => Val::Sym(exprs.un_shared(f, s.clone(), s.shape.clone())),
         },
     }

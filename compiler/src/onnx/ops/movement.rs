@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::gathering::{gather_elements, gather_nd, take};
 use super::{axis, malformed, shape_error, Call, Step};
 use crate::onnx::error::{ErrorKind, Obstacle};
 use crate::onnx::nd::{count, strides, walk, Nd};
@@ -162,6 +163,7 @@ pub(super) fn run(call: &Call) -> Step<Option<Vec<Val>>> {
         "GatherElements" => one(gather_elements(call)?),
         "GatherND" => one(gather_nd(call)?),
         "Pad" => one(pad(call)?),
+        "Where" if matches!(call.input(0)?, Val::Sym(_)) => one(choose(call)?),
         "Where" => {
             let c = call.constant(0)?.clone();
             let (a, b) = (call.input(1)?, call.input(2)?);
@@ -187,6 +189,39 @@ pub(super) fn run(call: &Call) -> Step<Option<Vec<Val>>> {
         }
         _ => Ok(None),
     }
+}
+
+/// A choice between two constants by 0/1 numbers that depend on an input: b + (a − b)·c.
+fn choose(call: &Call) -> Step<Val> {
+    let Val::Sym(c) = call.input(0)? else {
+        return Err(malformed("a condition is missing"));
+    };
+    let (a, b) = (call.constant(1)?.clone(), call.constant(2)?.clone());
+    let wide = |x: &[usize], y: &[usize]| {
+        crate::onnx::nd::broadcast(x, y)
+            .ok_or_else(|| shape_error(format!("{x:?} and {y:?} do not broadcast")))
+    };
+    let shape = wide(&wide(&c.shape, &a.shape)?, &b.shape)?;
+    limit(&shape, MAX_VALUE)?;
+    let bad = || shape_error("operands do not broadcast");
+    let expanded = (
+        Val::Sym(c.clone()).expand(&shape).ok_or_else(bad)?,
+        Val::Const(a).expand(&shape).ok_or_else(bad)?,
+        Val::Const(b).expand(&shape).ok_or_else(bad)?,
+    );
+    let (Val::Sym(c), Val::Const(a), Val::Const(b)) = expanded else {
+        return Err(bad());
+    };
+    // Minus infinity as a mask becomes a large number, so that differences stay defined.
+    let finite = |x: f64| x.clamp(-1e30, 1e30);
+    let (a, b): (Vec<f64>, Vec<f64>) = (
+        a.data.iter().map(|&x| finite(x)).collect(),
+        b.data.iter().map(|&x| finite(x)).collect(),
+    );
+    let slope = a.iter().zip(&b).map(|(x, y)| x - y).collect();
+    Ok(c.times(&Co::from_vec(slope))
+        .plus(&Co::from_vec(b))
+        .into_val())
 }
 
 fn cast(v: Val, to: i64) -> Val {
@@ -397,99 +432,6 @@ fn split(call: &Call) -> Step<Vec<Val>> {
         from += s;
     }
     Ok(out)
-}
-
-/// Gather along an axis.
-pub(super) fn take(x: &Val, index: &Nd, k: usize) -> Step<Val> {
-    let from = x.shape();
-    let d = from[k] as i64;
-    let (outer, inner) = (count(&from[..k]), count(&from[k + 1..]));
-    let mut places = Vec::with_capacity(index.data.len());
-    for i in index.as_ints() {
-        let p = if i < 0 { i + d } else { i };
-        if p < 0 || p >= d {
-            return Err(shape_error(format!("index {i} of an axis of size {d}")));
-        }
-        places.push(p as usize);
-    }
-    let mut shape = from[..k].to_vec();
-    shape.extend(&index.shape);
-    shape.extend(&from[k + 1..]);
-    limit(&shape, MAX_WEIGHT)?;
-    let mut order = Vec::with_capacity(count(&shape));
-    for o in 0..outer {
-        for &p in &places {
-            let base = (o * from[k] + p) * inner;
-            order.extend((base..base + inner).map(|e| e as u32));
-        }
-    }
-    Ok(x.gather(shape, &order))
-}
-
-fn gather_elements(call: &Call) -> Step<Val> {
-    let x = call.input(0)?;
-    let index = call.constant(1)?;
-    let from = x.shape();
-    let k = axis(call.int("axis", 0), from.len(), false)?;
-    if index.shape.len() != from.len()
-        || (0..from.len()).any(|i| i != k && index.shape[i] > from[i])
-    {
-        return Err(shape_error("indices do not fit the data"));
-    }
-    let own = strides(from);
-    let mut steps: Vec<isize> = own.iter().map(|&s| s as isize).collect();
-    steps[k] = 0;
-    let base = walk(&index.shape, &steps, 0);
-    let d = from[k] as i64;
-    let order = base
-        .iter()
-        .zip(index.as_ints())
-        .map(|(&b, i)| {
-            let p = if i < 0 { i + d } else { i };
-            if p < 0 || p >= d {
-                return Err(shape_error(format!("index {i} of an axis of size {d}")));
-            }
-            Ok(b + (p as usize * own[k]) as u32)
-        })
-        .collect::<Step<Vec<u32>>>()?;
-    Ok(x.gather(index.shape.clone(), &order))
-}
-
-fn gather_nd(call: &Call) -> Step<Val> {
-    let x = call.input(0)?;
-    let index = call.constant(1)?;
-    let from = x.shape();
-    let batch = call.int("batch_dims", 0).max(0) as usize;
-    let depth = *index.shape.last().unwrap_or(&0);
-    if batch >= index.shape.len() || batch + depth > from.len() || depth == 0 {
-        return Err(shape_error("indices do not fit the data"));
-    }
-    let own = strides(from);
-    let rows = count(&index.shape[..index.shape.len() - 1]);
-    let per_batch = rows / count(&index.shape[..batch]).max(1);
-    let inner = count(&from[batch + depth..]);
-    let batch_stride = count(&from[batch..]);
-    let values = index.as_ints();
-    let mut order = Vec::with_capacity(rows * inner);
-    for r in 0..rows {
-        let mut base = (r / per_batch.max(1)) * batch_stride;
-        for j in 0..depth {
-            let d = from[batch + j] as i64;
-            let i = values[r * depth + j];
-            let p = if i < 0 { i + d } else { i };
-            if p < 0 || p >= d {
-                return Err(shape_error(format!("index {i} of an axis of size {d}")));
-            }
-            base += p as usize * own[batch + j];
-        }
-        order.extend((base..base + inner).map(|e| e as u32));
-    }
-    if order.iter().any(|&e| e as usize >= count(from)) {
-        return Err(shape_error("indices do not fit the data"));
-    }
-    let mut shape = index.shape[..index.shape.len() - 1].to_vec();
-    shape.extend(&from[batch + depth..]);
-    Ok(x.gather(shape, &order))
 }
 
 fn pad(call: &Call) -> Step<Val> {

@@ -107,7 +107,7 @@ impl Lowerer<'_> {
         let at = |t: f64| self.value_at(e, t, inner, &edges, 0);
         let reference = at(1.7)?;
         'known: for (f, name) in KNOWN {
-            let factor = reference / f.value(1.7);
+            let factor = snapped(reference / f.value(1.7));
             if factor == 0.0 || !factor.is_finite() {
                 continue;
             }
@@ -152,6 +152,16 @@ impl Lowerer<'_> {
             Kind::Add(a, b) => Some(operand(a)? + operand(b)?),
             _ => None,
         }
+    }
+}
+
+/// A factor within the rounding of f32 constants of a power of two is that power.
+fn snapped(factor: f64) -> f64 {
+    let power = 2f64.powi(factor.abs().log2().round().clamp(-60.0, 60.0) as i32) * factor.signum();
+    if (factor - power).abs() <= 1e-6 * power.abs() {
+        power
+    } else {
+        factor
     }
 }
 

@@ -317,6 +317,17 @@ impl Lowerer<'_> {
             return Err(self.refuse(e, what, remedy));
         };
         let Kind::MatSym { a, b, k } = self.get(base).kind.clone() else {
+            let masked = self.get(base).operands().into_iter().any(|o| {
+                o.single()
+                    .is_some_and(|x| matches!(self.get(x).kind, Kind::Input { .. }))
+            });
+            if masked {
+                return Err(self.refuse(
+                    base,
+                    "an attention mask that is a graph input",
+                    "fix the mask when exporting (inputs of one length), or export without it",
+                ));
+            }
             return Err(self.refuse(base, what, remedy));
         };
         let n = s.len();

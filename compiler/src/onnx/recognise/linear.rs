@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
-use heron_passes::ir::tensor::{Linear, LinearTerm, RowMap, TensorOp};
+use heron_passes::ir::tensor::{Linear, LinearTerm, TensorOp};
 
-use super::{row_map, Lowerer, Placed, Step};
+use super::terms::{row_map, shrink_bias, slots_of, Part};
+use super::{Lowerer, Placed, Step};
 use crate::onnx::expr::Kind;
 use crate::onnx::view::{Co, Sym, NONE};
 
@@ -26,13 +27,6 @@ struct Source {
     bias: Option<Matrix>,
     /// Rows that hold only zeros, so that reading them is reading nothing.
     zero: Vec<bool>,
-}
-
-/// One summand of an element of a view: factor × base[m, n].
-#[derive(Clone, Copy)]
-struct Part {
-    element: u32,
-    factor: f64,
 }
 
 /// Row per output row, and which slot of terms with factors.
@@ -474,158 +468,4 @@ impl Lowerer<'_> {
             layer,
         ))
     }
-
-    /// Products along tokens (mean pooling, token mixing): the contracted axis is rows of what is read.
-    fn mixed_tokens(
-        &mut self,
-        view: &Sym,
-        base: u32,
-        (a, w, m, k, n): (&Sym, &[f64], usize, usize, usize),
-        parts: &[Vec<Part>],
-        bias: &[f64],
-    ) -> Step<Option<ValueId>> {
-        let Some(e) = a.single() else { return Ok(None) };
-        if (0..a.len()).any(|i| a.at(i).0 == NONE) {
-            return Ok(None);
-        }
-        // Where the elements of `a` would lie, without making anything yet.
-        let layout = self.layout(e);
-        let place = |i: usize| {
-            let p = layout.2[a.at(i).1 as usize] as usize;
-            (p / layout.1, p % layout.1)
-        };
-        for i in 0..m {
-            for j in 0..k {
-                if place(i * k + j) != (place(j).0, place(i * k).1) {
-                    return Ok(None);
-                }
-            }
-        }
-        if m == 1 && k > 1 && place(0).0 == place(1).0 {
-            return Ok(None);
-        }
-        if k == 1 {
-            return Ok(None);
-        }
-        let (t, c) = (view.shape[0], view.shape[1]);
-        let mut feature = vec![None; c];
-        let mut mix_col = vec![None; t];
-        let mut scale = None;
-        for r in 0..t {
-            for q in 0..c {
-                let [p] = parts[r * c + q][..] else {
-                    return Ok(None);
-                };
-                let (i, j) = (p.element as usize / n, p.element as usize % n);
-                if *feature[q].get_or_insert(i) != i
-                    || *mix_col[r].get_or_insert(j) != j
-                    || *scale.get_or_insert(p.factor) != p.factor
-                {
-                    return Ok(None);
-                }
-            }
-        }
-        let scale = scale.unwrap_or(1.0);
-        let made_here =
-            matches!(self.get(e).kind, Kind::Input { .. }) || self.linear_base(a).is_some();
-        let (placed, a) = if made_here {
-            let whole = Sym::whole(e, self.get(e).shape.clone());
-            let value = self.matrix(&self.laid_out(&whole, &layout))?;
-            let placed = Placed {
-                value,
-                cols: layout.1,
-                pos: std::rc::Rc::new(layout.2.clone()),
-                factor: 1.0,
-            };
-            (placed, a.clone())
-        } else {
-            self.place_view(a, e)?
-        };
-        let Shape::Matrix { rows, cols } = self.graph.node(placed.value).shape else {
-            return Ok(None);
-        };
-        let place = |i: usize| {
-            let p = placed.pos[a.at(i).1 as usize] as usize;
-            (p / placed.cols, p % placed.cols)
-        };
-        // Factors may depend on the feature, not on the token.
-        let separate = (0..m).all(|i| {
-            (0..k).all(|j| {
-                place(i * k + j) == (place(j).0, place(i * k).1)
-                    && a.mul.at(i * k + j) == a.mul.at(i * k)
-            })
-        });
-        if !separate {
-            return Ok(None);
-        }
-        let mut mix = Matrix::zeros(t, rows);
-        for r in 0..t {
-            for j in 0..k {
-                mix.data[r * rows + place(j).0] += scale * w[j * n + mix_col[r].unwrap_or(0)];
-            }
-        }
-        let mut weight = Matrix::zeros(cols, c);
-        for q in 0..c {
-            let i = feature[q].unwrap_or(0) * k;
-            weight.data[place(i).1 * c + q] = a.mul.at(i) * placed.factor;
-        }
-        let mut bias = bias.to_vec();
-        for r in 0..t {
-            for q in 0..c {
-                for j in 0..k {
-                    let i = feature[q].unwrap_or(0) * k + j;
-                    bias[r * c + q] += w[j * n + mix_col[r].unwrap_or(0)] * scale * a.add.at(i);
-                }
-            }
-        }
-        let term = LinearTerm {
-            rows: RowMap::Mix(mix),
-            weight,
-            post: None,
-        };
-        let bias = shrink_bias(bias, t, c);
-        if matches!(self.get(base).kind, Kind::Sum { .. }) {
-            self.count("pool");
-        }
-        self.push_linear(base, LayerKind::Pool, placed.value, vec![term], bias, t, c)
-            .map(Some)
-    }
-}
-
-/// The summands that a column of a view has in any of its rows: column of the base, and which of those that read it.
-fn slots_of(parts: &[Vec<Part>], t: usize, c: usize, col: usize, n: usize) -> Vec<(usize, usize)> {
-    let mut slots: Vec<(usize, usize)> = Vec::new();
-    for r in 0..t {
-        let here = &parts[r * c + col];
-        for (i, p) in here.iter().enumerate() {
-            let j = p.element as usize % n;
-            let nth = here[..i]
-                .iter()
-                .filter(|q| q.element as usize % n == j)
-                .count();
-            if !slots.contains(&(j, nth)) {
-                slots.push((j, nth));
-            }
-        }
-    }
-    slots
-}
-
-/// A bias without rows that repeat; `None` if it is zero.
-fn shrink_bias(bias: Vec<f64>, rows: usize, cols: usize) -> Option<Matrix> {
-    if bias.iter().all(|&b| b == 0.0) {
-        return None;
-    }
-    if bias.chunks(cols).all(|r| r == &bias[..cols]) {
-        return Some(Matrix {
-            rows: 1,
-            cols,
-            data: bias[..cols].to_vec(),
-        });
-    }
-    Some(Matrix {
-        rows,
-        cols,
-        data: bias,
-    })
 }
