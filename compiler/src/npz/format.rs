@@ -86,10 +86,7 @@ pub(super) fn parse(mut from: impl Read, bytes: u64) -> Result<Array, String> {
 fn field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
     let at = header.find(&format!("'{name}'"))?;
     let rest = header.get(at + name.len() + 2..)?;
-    Some(
-        rest.trim_start_matches(':')
-            .trim_start_matches(|c| c == ':' || c == ' '),
-    )
+    Some(rest.trim_start_matches(':').trim_start_matches([':', ' ']))
 }
 
 fn value(kind: &str, c: &[u8]) -> f64 {

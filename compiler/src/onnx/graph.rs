@@ -97,7 +97,24 @@ enum Slot {
     Poisoned,
 }
 
+/// Runs the import. The operators check what they are given; should one of them fail all the same, the file is refused.
 pub(super) fn run(
+    model: &Model,
+    shapes: &Shapes,
+    arrays: Option<&Arrays>,
+) -> Result<Imported, Vec<Obstacle>> {
+    let work = std::panic::AssertUnwindSafe(|| run_checked(model, shapes, arrays));
+    std::panic::catch_unwind(work).unwrap_or_else(|_| {
+        Err(vec![Obstacle::new(
+            ErrorKind::Malformed,
+            "",
+            "the importer failed on this file",
+            "this is a defect of heron: please report it with the file",
+        )])
+    })
+}
+
+fn run_checked(
     model: &Model,
     shapes: &Shapes,
     arrays: Option<&Arrays>,

@@ -46,6 +46,9 @@ struct Placed {
 /// Rows, columns and the place of each element of an expression in a matrix.
 type Layout = Rc<(usize, usize, Vec<u32>)>;
 
+/// gamma, beta and the block that has them.
+type ScaledNorm = (Vec<f64>, Vec<f64>, ValueId);
+
 struct Lowerer<'a> {
     model: &'a Model,
     exprs: Exprs,
@@ -53,7 +56,7 @@ struct Lowerer<'a> {
     placed: HashMap<u32, Placed>,
     layouts: HashMap<u32, Layout>,
     matrices: HashMap<(usize, u32, u32), Vec<(Sym, ValueId)>>,
-    norms: HashMap<u32, Vec<(Vec<f64>, Vec<f64>, ValueId)>>,
+    norms: HashMap<u32, Vec<ScaledNorm>>,
     used_inputs: BTreeSet<String>,
     blocks: BTreeMap<String, usize>,
 }

@@ -290,6 +290,8 @@ fn conv(call: &Call, exprs: &mut Exprs) -> Step<Val> {
         }
         out.push((padded - reach) / stride[d] + 1);
     }
+    limit(&out, MAX_VALUE)?;
+    limit(kernel, MAX_VALUE)?;
     let (positions, taps) = (count(&out), count(kernel));
     let channels = w.shape[1];
     let filters = w.shape[0] / group;

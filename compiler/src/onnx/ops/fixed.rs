@@ -255,7 +255,7 @@ fn cumulative(call: &Call) -> Step<Nd> {
     let inner = count(&x.shape[k + 1..]);
     let mut data = x.data.to_vec();
     for i in 0..data.len() {
-        if i / inner % x.shape[k] > 0 {
+        if !(i / inner).is_multiple_of(x.shape[k]) {
             data[i] += data[i - inner];
         }
     }

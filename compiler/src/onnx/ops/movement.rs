@@ -136,7 +136,12 @@ pub(super) fn run(call: &Call) -> Step<Option<Vec<Val>>> {
             if times.len() != x.shape().len() {
                 return Err(shape_error("repeats do not match the rank"));
             }
-            let shape: Vec<usize> = x.shape().iter().zip(&times).map(|(d, t)| d * t).collect();
+            let shape: Vec<usize> = x
+                .shape()
+                .iter()
+                .zip(&times)
+                .map(|(d, &t)| d.saturating_mul(t))
+                .collect();
             limit(&shape, MAX_VALUE)?;
             let mut v = x.clone();
             for (k, &t) in times.iter().enumerate() {

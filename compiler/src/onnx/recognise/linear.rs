@@ -320,8 +320,8 @@ impl Lowerer<'_> {
         let (t, c) = (view.shape[0], view.shape[1]);
         let mut terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)> = BTreeMap::new();
         for col in 0..c {
-            let mut number = 0;
-            for (j, nth) in slots_of(parts, t, c, col, n) {
+            let slots = slots_of(parts, t, c, col, n);
+            for (s, (j, nth)) in slots.into_iter().enumerate() {
                 let mut rows = Vec::with_capacity(t);
                 let mut factors = Vec::with_capacity(t);
                 for r in 0..t {
@@ -337,8 +337,6 @@ impl Lowerer<'_> {
                         bias[r * c + col] += p.factor * b.data[p.element as usize];
                     }
                 }
-                let s = number;
-                number += 1;
                 let present: Vec<f64> = rows
                     .iter()
                     .zip(&factors)
