@@ -118,7 +118,8 @@ impl<B: Backend> Evaluator<B> {
         })
     }
 
-    /// factor · Σ a·b + constant, relinearised once and rescaled: operands at one level, the result one below.
+    /// factor · Σ a·b + constant, relinearised once and rescaled: operands at one level, the result one below. The factor comes before
+    /// the division, whose rounding it does not multiply.
     ///
     /// # Errors
     /// As [`Evaluator::tensor_sum`] and [`Evaluator::relinearise_and_rescale`].
@@ -128,11 +129,11 @@ impl<B: Backend> Evaluator<B> {
         factor: i64,
         constant: f64,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let product = self.tensor_sum(pairs)?;
-        let mut result = self.relinearise_and_rescale(product)?;
+        let mut product = self.tensor_sum(pairs)?;
         if factor != 1 {
-            self.mul_integer_assign(&mut result, factor);
+            self.mul_integer_assign(&mut product, factor);
         }
+        let mut result = self.relinearise_and_rescale(product)?;
         if constant != 0.0 {
             self.add_constant_assign(&mut result, constant)?;
         }
