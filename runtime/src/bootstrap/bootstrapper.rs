@@ -36,7 +36,7 @@ impl<B: Backend> Bootstrapper<B> {
         kinds: &[Kind],
     ) -> Result<Self, BootstrapError> {
         let params = context.params();
-        let rows = Rows::new(params, tuning.cosine)?;
+        let rows = Rows::new(params, tuning)?;
         let plan = ScalePlan::new(params, &rows, tuning)?;
         let encoder = Encoder::new(params.log_n())?;
         let mut maps = BTreeMap::new();
@@ -229,7 +229,11 @@ impl<B: Backend> Bootstrapper<B> {
         let conjugate = evaluator.conjugate(&input)?;
         let part = |mut sum: Ct<B>| -> Result<Ct<B>, BootstrapError> {
             sum.set_scale(self.plan.y);
-            self.eval_mod.evaluate(evaluator, &sum)
+            let sine = self.eval_mod.evaluate(evaluator, &sum)?;
+            match self.tuning.arcsine {
+                true => EvalMod::arcsine(evaluator, &sine),
+                false => Ok(sine),
+            }
         };
         let mut reduced = part(evaluator.add(&input, &conjugate)?)?;
         if !kind.is_sparse() {
@@ -258,7 +262,7 @@ impl<B: Backend> Bootstrapper<B> {
         for stage in &stages {
             ct = self.map(stage)?.apply(evaluator, &ct)?;
         }
-        let canonical = params.scale(params.top_usable())?;
+        let canonical = params.scale(self.rows.out)?;
         if !ct.scale().agrees_with(canonical) {
             return Err(CkksError::ScaleMismatch {
                 op: "the end of SlotsToCoeffs",

@@ -138,12 +138,12 @@ pub fn requirements(
     if kinds.is_empty() {
         return Ok(request);
     }
-    let rows = Rows::new(params, tuning.cosine)?;
+    let rows = Rows::new(params, tuning)?;
     let log_n = params.log_n();
     let transform = SlotTransform::new(log_n - 1)?;
     request.add(KeyKind::DenseToSparse, Level(0));
     request.add(KeyKind::SparseToDense, params.top());
-    for &row in &rows.eval_mod {
+    for &row in rows.eval_mod.iter().chain(&rows.arcsine) {
         request.add(KeyKind::Relinearisation, row);
     }
     let conjugation = KeyKind::Galois(GaloisElement::conjugation(log_n));
@@ -164,10 +164,10 @@ pub fn requirements(
             rotate(step, rows.trace());
         }
         if let Kind::Sparse { log_slots } = kind {
-            rotate(1 << log_slots, params.top_usable());
+            rotate(1 << log_slots, rows.out);
         }
         if *kind == Kind::ComplexPair {
-            request.add(conjugation, params.top_usable());
+            request.add(conjugation, rows.out);
         }
     }
     Ok(request)

@@ -126,7 +126,7 @@ impl Bench {
         vectors: usize,
     ) -> Result<Measurement, BootstrapError> {
         let params = self.params();
-        let (top, log_slots) = (params.top_usable(), kind.log_slots(params));
+        let (top, log_slots) = (self.bootstrapper.rows().out, kind.log_slots(params));
         let mut errors = Errors::default();
         let mut times = Vec::new();
         let mut after = f64::NAN;

@@ -25,7 +25,9 @@ pub struct Tuning {
     /// log2 of the scale of T_4(u) less that of the EvalMod rows, in units of 1/16: what is above 0 doubles with each power.
     pub power_excess: u32,
     /// The same for the polynomial's value.
-    pub value_excess: u32,
+    pub value_excess: i32,
+    /// Whether s + s³/6 follows the sine s: no cubic error, two levels less.
+    pub arcsine: bool,
 }
 
 impl Tuning {
@@ -33,8 +35,17 @@ impl Tuning {
     pub const STANDARD: Tuning = Tuning {
         message_shift: 3,
         cosine: Cosine::STANDARD,
-        power_excess: 2,
-        value_excess: 8,
+        power_excess: 8,
+        value_excess: 20,
+        arcsine: false,
+    };
+
+    /// With the arcsine, for messages with large coefficients (such as constant vectors). Its products are at 40-bit rows, hence the smaller
+    /// scale of what enters.
+    pub const ARCSINE: Tuning = Tuning {
+        value_excess: -22,
+        arcsine: true,
+        ..Tuning::STANDARD
     };
 }
 
@@ -45,23 +56,33 @@ pub struct Rows {
     pub cts: Vec<Level>,
     /// Where EvalMod's products are: y, u and T_2, …, the doublings.
     pub eval_mod: Vec<Level>,
+    /// Where the arcsine's two products are, if there is one.
+    pub arcsine: Vec<Level>,
     /// Where SlotsToCoeffs' stages multiply.
     pub stc: Vec<Level>,
+    /// The level of the result.
+    pub out: Level,
 }
 
 impl Rows {
     /// The rows of a parameter set, checked against the circuit's depth.
-    pub fn new(params: &ParameterSet, cosine: Cosine) -> Result<Rows, BootstrapError> {
+    pub fn new(params: &ParameterSet, tuning: Tuning) -> Result<Rows, BootstrapError> {
         let of = |kind: RowKind| -> Vec<Level> {
             let rows = params.rows().iter().enumerate().rev();
             rows.filter(|(_, row)| row.kind == kind)
                 .map(|(l, _)| Level(l as u8))
                 .collect()
         };
+        // The arcsine takes the first rows below EvalMod; everything after it moves down.
+        let taken = if tuning.arcsine { 2 } else { 0 };
+        let below = of(RowKind::SlotsToCoeffs);
+        let lowered = |by: u8| below.iter().map(move |l| Level(l.0.saturating_sub(by)));
         let rows = Rows {
             cts: of(RowKind::CoeffsToSlots),
             eval_mod: of(RowKind::EvalMod),
-            stc: of(RowKind::SlotsToCoeffs),
+            arcsine: lowered(0).take(usize::from(taken)).collect(),
+            stc: lowered(taken).collect(),
+            out: Level(params.top_usable().0.saturating_sub(taken)),
         };
         let expect = |kind, expected, found: &[Level]| {
             if found.len() == expected {
@@ -74,7 +95,11 @@ impl Rows {
             })
         };
         expect("CoeffsToSlots", 4, &rows.cts)?;
-        expect("EvalMod", 6 + cosine.doublings as usize, &rows.eval_mod)?;
+        expect(
+            "EvalMod",
+            6 + tuning.cosine.doublings as usize,
+            &rows.eval_mod,
+        )?;
         expect("SlotsToCoeffs", 3, &rows.stc)?;
         Ok(rows)
     }
@@ -191,6 +216,12 @@ impl ScalePlan {
         for &level in rows.eval_mod.iter().skip(6) {
             result = params.rescaled(level, result.times(result).ok_or(RANGE)?)?;
         }
+        if let [square, cube] = rows.arcsine[..] {
+            let squared = params.rescaled(square, result.times(result).ok_or(RANGE)?)?;
+            let six = Scale::from_f64(6.0).ok_or(RANGE)?;
+            let product = result.times(squared).and_then(|s| s.times(six));
+            result = params.rescaled(cube, product.ok_or(RANGE)?)?;
+        }
         // sin(2π m/q0) = (2π/q0)·m for the integer m = message · scale · 2^shift.
         let message_scale = Scale::power_of_two(tuning.message_shift as i32)
             .and_then(|s| s.times(params.scale(Level(0)).ok()?))
@@ -205,7 +236,7 @@ impl ScalePlan {
             .and_then(|two| message.times(two))
             .ok_or(RANGE)?;
         let stc_total = params
-            .scale(params.top_usable())?
+            .scale(rows.out)?
             .times(product(&rows.stc)?)
             .and_then(|s| s.over(message))
             .ok_or(RANGE)?;

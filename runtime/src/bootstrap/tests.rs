@@ -103,17 +103,35 @@ fn distance(a: &[Complex], b: &[Complex]) -> (f64, f64) {
     (worst, mean.sqrt())
 }
 
-/// Root mean square of a slot's error by the parameter sheet: 2^-39.4 of q0 per coefficient at N = 2^16, smaller with the square root of N,
-/// times sqrt(N) for both parts and the ratio; and the sine's cubic term, larger where few coefficients carry the message.
+/// Root mean square of a slot's error, the sum of:
+/// - EvalMod: 2^-40.2 of q0 per coefficient at N = 2^16 (the parameter sheet's model, with the rounding of a doubled product counted once, as
+///   it is doubled before the division), smaller with the square root of N, times sqrt(N) for both parts and the ratio; twice that with the
+///   arcsine, whose products are at smaller scales;
+/// - the sine's cubic term, larger where few coefficients carry the message, or none with the arcsine;
+/// - SlotsToCoeffs' diagonals, rounded to integers.
 fn predicted_rms(lab: &Lab, size: f64, log_slots: u32) -> f64 {
     let n = f64::from(1u32 << lab.context.params().log_n());
-    let ratio = lab.bootstrapper.plan().ratio;
-    let noise = 2f64.powf(-39.4) * (n / 65536.0).sqrt() * n.sqrt() * ratio;
+    let (ratio, arcsine) = (
+        lab.bootstrapper.plan().ratio,
+        lab.bootstrapper.tuning().arcsine,
+    );
+    let noise = 2f64.powf(-40.2) * (n / 65536.0).sqrt() * n.sqrt() * ratio;
     // Coefficients are Gaussian, nearly: E c^6 = 15 (E c^2)^3.
     let used = f64::from(2u32 << log_slots);
     let c = size * (2.0 / 3.0 / used).sqrt();
     let sine = std::f64::consts::TAU.powi(2) / 6.0;
-    noise.hypot(sine * 15f64.sqrt() * c.powi(3) / ratio.powi(2) * used.sqrt())
+    let cubic = sine * 15f64.sqrt() * c.powi(3) / ratio.powi(2) * used.sqrt();
+    let diagonals = lab
+        .bootstrapper
+        .plan()
+        .stc
+        .iter()
+        .map(|p| (n / 12.0) * p.to_f64().powi(-2));
+    let rounding = (diagonals.sum::<f64>() * 2.0 / 3.0).sqrt() * size;
+    match arcsine {
+        true => (2.0 * noise).hypot(rounding),
+        false => noise.hypot(cubic).hypot(rounding),
+    }
 }
 
 fn check(what: &str, lab: &Lab, got: &[Complex], expected: &[Complex], size: f64, log_slots: u32) {
@@ -249,7 +267,7 @@ fn steps_agree_with_their_oracles_on_decrypted_intermediates() {
             re.max((found[i].im - sine(expected.im)).abs())
         })
         .fold(0.0, f64::max);
-    let bound = ratio * 2f64.powf(-39.4) * (1024.0 / 65536f64).sqrt() * 8.0;
+    let bound = ratio * 2f64.powf(-40.2) * (1024.0 / 65536f64).sqrt() * 8.0;
     println!(
         "EvalMod: worst 2^{:.2}, bound 2^{:.2}",
         worst.log2(),
@@ -357,5 +375,25 @@ fn unprepared_kinds_and_impossible_levels_are_refused() {
     for log_slots in [0, 9] {
         let kinds = [Kind::Sparse { log_slots }];
         assert!(requirements(params, Tuning::STANDARD, &kinds).is_err());
+    }
+}
+
+#[test]
+fn arcsine_removes_the_cubic_term_for_two_levels() {
+    let lab = Lab::tuned(10, &[Kind::Full], Tuning::ARCSINE);
+    let out_level = lab.bootstrapper.rows().out;
+    assert_eq!(out_level.0 + 2, lab.context.params().top_usable().0);
+    for (what, values, size) in [
+        ("random", lab.values(9, 1.0, 1), 1.0),
+        ("constant 0.9", vec![Complex::new(0.9, 0.0); 1 << 9], 0.9),
+        ("random up to 4", lab.values(9, 4.0, 2), 4.0),
+    ] {
+        let ct = lab.encrypt(&values, Level(0), 8);
+        let out = lab
+            .bootstrapper
+            .full(&lab.evaluator, &ct, out_level)
+            .unwrap();
+        let what = format!("arcsine, {what}");
+        check(&what, &lab, &lab.decrypt(&out, 9), &values, size, 9);
     }
 }
