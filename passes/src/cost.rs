@@ -3,6 +3,9 @@
 //! A model of the CPU backend at N = 2^16 on two threads: number-theoretic transforms of one limb, and passes over one limb
 //! counted in them. Replace the constants at the top by measurements; every choice follows.
 
+use crate::ir::packed::print::linear_counts;
+use crate::ir::packed::{is_free, Kernel};
+
 /// One transform of one limb of 2^16 coefficients, seconds.
 const TRANSFORM: f64 = 0.30e-3;
 /// One multiply-accumulate pass over one limb, in transforms.
@@ -85,6 +88,59 @@ impl CostTable {
     /// One linear combination term at `level`.
     pub fn combine(&self, level: u32) -> f64 {
         self.ring() * TRANSFORM * PASS * 2.0 * limbs(level) as f64
+    }
+
+    /// A kernel whose result of `ciphertexts` ciphertexts is at `level`.
+    pub fn kernel(&self, kernel: &Kernel, ciphertexts: usize, level: u32) -> f64 {
+        let n = ciphertexts as f64;
+        match kernel {
+            Kernel::Input { .. } => 0.0,
+            Kernel::Linear(outs) => {
+                let (products, babies, giants) = linear_counts(outs);
+                let rotations = if babies > 0 { HOISTING } else { 0.0 }
+                    + HOISTED * babies as f64
+                    + giants as f64;
+                rotations * self.key_switch(level + 1)
+                    + products as f64 * self.plaintext_product(level + 1)
+                    + n * self.rescale(level + 1)
+            }
+            Kernel::Rotate { steps } => {
+                let real = steps.iter().filter(|s| **s != 0).count() as f64;
+                let sources = n / steps.len().max(1) as f64;
+                sources * (HOISTING + HOISTED * real) * self.key_switch(level)
+            }
+            Kernel::MulSum { pairs, .. } => {
+                let products: usize = pairs.iter().map(Vec::len).sum();
+                products as f64 * self.product(level + 1)
+                    + n * (self.key_switch(level + 1) + self.rescale(level + 1))
+            }
+            Kernel::Combine { coefficients, .. } => {
+                let scaled = coefficients.iter().filter(|c| !is_free(**c)).count();
+                n * (coefficients.len() as f64 * self.combine(level)
+                    + scaled as f64 * self.rescale(level + 1))
+            }
+        }
+    }
+
+    /// How a bundle is bootstrapped: its slots repeat with `period` slots.
+    pub fn bundle_kind(&self, period: usize) -> BootstrapKind {
+        let log_slots = period.max(2).ilog2();
+        if log_slots + 2 <= self.log_n {
+            BootstrapKind::Sparse { log_slots }
+        } else {
+            BootstrapKind::Full
+        }
+    }
+
+    /// Bootstraps of a bundle of `ciphertexts` to `level_out`: full ones in pairs.
+    pub fn bundle(&self, period: usize, ciphertexts: usize, level_out: u32) -> f64 {
+        match self.bundle_kind(period) {
+            BootstrapKind::Full | BootstrapKind::ComplexPair => {
+                ciphertexts.div_ceil(2) as f64
+                    * self.bootstrap(BootstrapKind::ComplexPair, level_out)
+            }
+            kind => ciphertexts as f64 * self.bootstrap(kind, level_out),
+        }
     }
 
     /// One bootstrap to `level_out`.

@@ -5,6 +5,7 @@
 
 pub mod approx;
 pub mod calibrate_ranges;
+pub mod assign_levels;
 pub mod chebyshev_plan;
 pub mod choose_layout;
 pub mod cost;
@@ -19,6 +20,7 @@ pub mod lower_evaluate;
 pub mod lower_packed;
 pub mod normalise;
 pub mod pass;
+pub mod place_bootstraps;
 pub mod sites;
 pub mod substitute_polynomials;
 pub mod to_poly;

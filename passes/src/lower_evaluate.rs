@@ -75,12 +75,12 @@ impl Powers<'_> {
         let (a, b) = factors(k);
         let (x, y) = (self.power(a), self.power(b));
         let v = if a == b {
-            self.packed.multiply(self.scope, x, y, 2, -1.0, Some(1.0))
+            self.packed.multiply(self.scope, x, y, 2, -1.0, None)
         } else {
             let product = self.packed.multiply(self.scope, x, y, 2, 0.0, None);
             let low = self.power(a - b);
             let terms = [(product, 1.0), (low, -1.0)];
-            self.packed.combine(self.scope, &terms, 0.0, Some(1.0))
+            self.packed.combine(self.scope, &terms, 0.0, None)
         };
         self.known.insert(k, v);
         v

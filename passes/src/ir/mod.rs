@@ -1,6 +1,7 @@
 //! The graphs: one module per rung of the ladder, and what they share.
 
 pub mod graph;
+pub mod levelled;
 pub mod packed;
 pub mod poly;
 pub mod shape;

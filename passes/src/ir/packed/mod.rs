@@ -5,7 +5,7 @@
 pub mod build;
 pub mod eval;
 pub mod layout;
-mod print;
+pub mod print;
 mod verify;
 
 use std::collections::HashMap;
