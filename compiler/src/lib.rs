@@ -1,6 +1,9 @@
 //! ONNX to schedule.
 
 pub mod calibration;
+pub mod emit;
+pub mod facts;
 pub mod npz;
 pub mod onnx;
+pub mod pipeline;
 pub mod reference;

@@ -4,8 +4,8 @@
 //! `f64`, so that a pass can be checked by running the graph before and after it. This crate has no file access.
 
 pub mod approx;
-pub mod calibrate_ranges;
 pub mod assign_levels;
+pub mod calibrate_ranges;
 pub mod chebyshev_plan;
 pub mod choose_layout;
 pub mod cost;

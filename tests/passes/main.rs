@@ -1,9 +1,13 @@
 //! Tests of passes: a case each changes (snapshot as a difference), one it leaves alone, one it refuses.
 
+mod packed_models;
 mod support;
 
+mod assign_levels;
 mod defer_normalisation;
+mod emit;
 mod fold_centring;
 mod fold_linear;
+mod lower_packed;
 mod normalise;
 mod substitute_polynomials;

@@ -1,0 +1,434 @@
+//! Levelled graph → program and weights.
+//!
+//! One instruction per ciphertext, except for linear maps, hoisted rotations and pairs of bootstraps; registers are given out by
+//! liveness. The same graph gives the same bytes on any machine.
+
+mod ports;
+mod registers;
+
+use std::collections::BTreeMap;
+
+use heron_passes::cost::BootstrapKind;
+use heron_passes::ir::graph::ValueId;
+use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp};
+use heron_passes::ir::packed::{Kernel, LinearOut, PlaintextId};
+use heron_schedule::keys::{required_bootstraps, required_keys};
+use heron_schedule::params::ParameterSet;
+use heron_schedule::proto::{self, bootstrap::Kind, instruction::Op, Instruction, Program};
+use heron_schedule::weights::{Weights, WeightsBuilder};
+
+/// What the graph does not know.
+#[derive(Clone, Debug)]
+pub struct EmitOptions<'a> {
+    /// Parameters the program is for.
+    pub params: &'a ParameterSet,
+    /// Shapes of the graph outputs for one input, without the batch axis; where missing, that of the value.
+    pub output_shapes: &'a [Vec<usize>],
+    /// What the report says beyond the instructions, as JSON.
+    pub report_json: Vec<u8>,
+}
+
+/// Why a graph could not be written as a program.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EmitError {
+    /// The parameters are not those that the graph was made for.
+    #[error("the graph was made for {expected}, the parameters have {found}; compile again for this profile")]
+    Parameters {
+        /// Slots and levels of the graph.
+        expected: String,
+        /// Slots and levels of the parameters.
+        found: String,
+    },
+    /// A number does not fit the format.
+    #[error("value `%{value}`: {what} {number} does not fit the schedule's format; this model is too large for this version")]
+    TooLarge {
+        /// Name of the value.
+        value: String,
+        /// What it counts.
+        what: &'static str,
+        /// The number.
+        number: i64,
+    },
+    /// The graph contradicts itself; its verifier should have said so.
+    #[error("value `%{value}`: {what}; please report this with the graph (--dump-ir)")]
+    Malformed {
+        /// Name of the value.
+        value: String,
+        /// What is missing.
+        what: String,
+    },
+}
+
+/// A ciphertext before registers are given out: number in order of creation.
+type Wire = u32;
+
+struct Emitter<'a> {
+    graph: &'a LevelledGraph,
+    weights: WeightsBuilder,
+    plaintexts: BTreeMap<PlaintextId, u32>,
+    wires: BTreeMap<ValueId, Vec<Wire>>,
+    next: Wire,
+    instructions: Vec<Instruction>,
+}
+
+/// Writes a program and its weights section.
+pub fn emit(
+    graph: &LevelledGraph,
+    options: &EmitOptions<'_>,
+) -> Result<(Program, Weights), EmitError> {
+    let params = options.params;
+    let top = u32::from(params.top_usable().0);
+    if params.slots() != graph.geometry.slots || graph.costs.top > top {
+        return Err(EmitError::Parameters {
+            expected: format!(
+                "{} slots and {} levels",
+                graph.geometry.slots, graph.costs.top
+            ),
+            found: format!("{} slots and {top} levels", params.slots()),
+        });
+    }
+    let mut emitter = Emitter {
+        graph,
+        weights: WeightsBuilder::new(),
+        plaintexts: BTreeMap::new(),
+        wires: BTreeMap::new(),
+        next: 0,
+        instructions: Vec::new(),
+    };
+    for v in graph.graph.topological() {
+        emitter.value(v)?;
+    }
+    emitter.outputs()?;
+    let inputs = emitter.input_ports()?;
+    let outputs = emitter.output_ports(options.output_shapes)?;
+    let mut instructions = emitter.instructions;
+    let registers = registers::assign(&mut instructions);
+    let (plaintexts, weights) = emitter.weights.finish();
+    let layers = graph.graph.layers.iter().map(|l| proto::Layer {
+        name: l.name.clone(),
+        kind: l.kind.name().into(),
+        onnx_nodes: l.onnx_nodes.clone(),
+    });
+    let mut program = Program {
+        name: graph.graph.name.clone(),
+        parameters: Some(proto::Parameters {
+            profile: params.profile().name().into(),
+            log_n: params.log_n(),
+            params_id: params.id().to_vec(),
+        }),
+        batch: graph.geometry.batch as u32,
+        registers,
+        layers: layers.collect(),
+        inputs,
+        outputs,
+        instructions,
+        keys: Vec::new(),
+        bootstraps: Vec::new(),
+        plaintexts,
+        report_json: options.report_json.clone(),
+    };
+    program.keys = required_keys(&program, params.slots());
+    program.bootstraps = required_bootstraps(&program);
+    Ok((program, weights))
+}
+
+impl Emitter<'_> {
+    fn malformed(&self, v: ValueId, what: impl Into<String>) -> EmitError {
+        EmitError::Malformed {
+            value: self.graph.graph.node(v).name.clone(),
+            what: what.into(),
+        }
+    }
+
+    fn step(&self, v: ValueId, virtual_step: i64) -> Result<i32, EmitError> {
+        let slots = virtual_step.saturating_mul(self.graph.geometry.batch as i64);
+        i32::try_from(slots).map_err(|_| EmitError::TooLarge {
+            value: self.graph.graph.node(v).name.clone(),
+            what: "a rotation by",
+            number: slots,
+        })
+    }
+
+    fn plaintext(&mut self, id: PlaintextId) -> u32 {
+        if let Some(known) = self.plaintexts.get(&id) {
+            return *known;
+        }
+        let number = self.weights.push(self.graph.plaintexts.get(id), false);
+        self.plaintexts.insert(id, number);
+        number
+    }
+
+    fn fresh(&mut self, count: usize) -> Vec<Wire> {
+        let first = self.next;
+        self.next += count as u32;
+        (first..self.next).collect()
+    }
+
+    fn push(&mut self, v: ValueId, op: Op) {
+        self.instructions.push(Instruction {
+            layer: self.graph.graph.node(v).layer as u32,
+            op: Some(op),
+            free: Vec::new(),
+        });
+    }
+
+    fn value(&mut self, v: ValueId) -> Result<(), EmitError> {
+        let graph = self.graph;
+        let op = &graph.graph.node(v).op;
+        let operands = graph.graph.operands(v);
+        let mut sources = Vec::new();
+        for o in &operands {
+            let wires = self.wires.get(o).cloned();
+            let wires = wires.ok_or_else(|| self.malformed(v, "an operand is made later"))?;
+            sources.push((wires, graph.graph.node(*o).op.level));
+        }
+        let wires = match &op.kernel {
+            LevelledKernel::Bootstrap { kind } => self.bootstrap(v, op, *kind, &sources)?,
+            LevelledKernel::Packed(Kernel::Input { port }) => {
+                let wires = self.fresh(op.layout.ciphertexts());
+                for (i, dst) in wires.iter().enumerate() {
+                    self.push(
+                        v,
+                        Op::Input(proto::Input {
+                            port: *port as u32,
+                            ciphertext: i as u32,
+                            dst: *dst,
+                            level: op.level,
+                        }),
+                    );
+                }
+                wires
+            }
+            LevelledKernel::Packed(Kernel::Linear(outs)) => self.linear(v, op, outs, &sources)?,
+            LevelledKernel::Packed(Kernel::Rotate { steps }) => {
+                self.rotate(v, op, steps, &sources)?
+            }
+            LevelledKernel::Packed(Kernel::MulSum {
+                pairs,
+                factor,
+                constant,
+            }) => {
+                let wires = self.fresh(pairs.len());
+                for (terms, dst) in pairs.iter().zip(&wires) {
+                    let mut pair = Vec::new();
+                    for (a, b) in terms {
+                        pair.push(proto::Pair {
+                            a: self.part(v, &sources, *a)?,
+                            b: self.part(v, &sources, *b)?,
+                        });
+                    }
+                    self.push(
+                        v,
+                        Op::MulSum(proto::MulSum {
+                            dst: *dst,
+                            level_in: op.level + 1,
+                            pair,
+                            factor: *factor,
+                            constant: *constant,
+                        }),
+                    );
+                }
+                wires
+            }
+            LevelledKernel::Packed(Kernel::Combine {
+                coefficients,
+                constant,
+            }) => {
+                let wires = self.fresh(op.layout.ciphertexts());
+                for (k, dst) in wires.iter().enumerate() {
+                    let mut term = Vec::new();
+                    for (i, (from, level)) in sources.iter().enumerate() {
+                        let at = if from.len() == 1 { 0 } else { k };
+                        term.push(proto::CombineTerm {
+                            src: self.part(v, &sources, (i, at))?,
+                            level: *level,
+                            coefficient: coefficients.get(i).copied().unwrap_or(0.0),
+                        });
+                    }
+                    self.push(
+                        v,
+                        Op::Combine(proto::Combine {
+                            dst: *dst,
+                            level_out: op.level,
+                            term,
+                            constant: *constant,
+                            bias: None,
+                        }),
+                    );
+                }
+                wires
+            }
+        };
+        self.wires.insert(v, wires);
+        Ok(())
+    }
+
+    fn part(
+        &self,
+        v: ValueId,
+        sources: &[(Vec<Wire>, u32)],
+        (operand, ciphertext): (usize, usize),
+    ) -> Result<Wire, EmitError> {
+        sources
+            .get(operand)
+            .and_then(|(wires, _)| wires.get(ciphertext))
+            .copied()
+            .ok_or_else(|| {
+                self.malformed(
+                    v,
+                    format!("ciphertext {ciphertext} of operand {operand} does not exist"),
+                )
+            })
+    }
+
+    fn bootstrap(
+        &mut self,
+        v: ValueId,
+        op: &LevelledOp,
+        kind: BootstrapKind,
+        sources: &[(Vec<Wire>, u32)],
+    ) -> Result<Vec<Wire>, EmitError> {
+        let Some((from, level_in)) = sources.first() else {
+            return Err(self.malformed(v, "a bootstrap of nothing"));
+        };
+        let wires = self.fresh(from.len());
+        let (size, single, log_slots) = match kind {
+            BootstrapKind::Sparse { log_slots } => (1, Kind::Sparse, log_slots),
+            BootstrapKind::Full | BootstrapKind::ComplexPair => (2, Kind::Full, 0),
+        };
+        for (src, dst) in from.chunks(size).zip(wires.chunks(size)) {
+            let kind = if src.len() == 2 {
+                Kind::ComplexPair
+            } else {
+                single
+            };
+            self.push(
+                v,
+                Op::Bootstrap(proto::Bootstrap {
+                    kind: kind.into(),
+                    src: src.to_vec(),
+                    dst: dst.to_vec(),
+                    level_in: *level_in,
+                    level_out: op.level,
+                    log_slots,
+                }),
+            );
+        }
+        Ok(wires)
+    }
+
+    fn linear(
+        &mut self,
+        v: ValueId,
+        op: &LevelledOp,
+        outs: &[LinearOut],
+        sources: &[(Vec<Wire>, u32)],
+    ) -> Result<Vec<Wire>, EmitError> {
+        let src: Vec<Wire> = sources.iter().flat_map(|(w, _)| w).copied().collect();
+        let wires = self.fresh(outs.len());
+        let mut out = Vec::new();
+        for (o, dst) in outs.iter().zip(&wires) {
+            let mut giant = Vec::new();
+            for (step, terms) in &o.giants {
+                let mut term = Vec::new();
+                for t in terms {
+                    term.push(proto::Term {
+                        src: t.source as u32,
+                        baby: self.step(v, t.baby)?,
+                        plaintext: self.plaintext(t.plaintext),
+                    });
+                }
+                giant.push(proto::Giant {
+                    step: self.step(v, *step)?,
+                    term,
+                });
+            }
+            if giant.is_empty() {
+                // A constant: the format wants a term, so a source times zero.
+                let plaintext = self.weights.push(&[0.0], false);
+                let term = vec![proto::Term {
+                    src: 0,
+                    baby: 0,
+                    plaintext,
+                }];
+                giant.push(proto::Giant { step: 0, term });
+            }
+            let bias = o.bias.map(|b| proto::BiasRef {
+                plaintext: self.plaintext(b),
+            });
+            out.push(proto::LinearOut {
+                dst: *dst,
+                giant,
+                bias,
+            });
+        }
+        self.push(
+            v,
+            Op::Linear(proto::Linear {
+                src,
+                level_in: op.level + 1,
+                out,
+            }),
+        );
+        Ok(wires)
+    }
+
+    fn rotate(
+        &mut self,
+        v: ValueId,
+        op: &LevelledOp,
+        steps: &[i64],
+        sources: &[(Vec<Wire>, u32)],
+    ) -> Result<Vec<Wire>, EmitError> {
+        let Some((from, _)) = sources.first() else {
+            return Err(self.malformed(v, "a rotation of nothing"));
+        };
+        let mut wires = vec![0; steps.len() * from.len()];
+        for (k, src) in from.iter().enumerate() {
+            let mut out = Vec::new();
+            for (s, step) in steps.iter().enumerate() {
+                let at = s * from.len() + k;
+                if *step == 0 {
+                    wires[at] = *src;
+                    continue;
+                }
+                let dst = self.fresh(1)[0];
+                wires[at] = dst;
+                out.push(proto::Rotated {
+                    step: self.step(v, *step)?,
+                    dst,
+                });
+            }
+            if out.is_empty() {
+                continue;
+            }
+            self.push(
+                v,
+                Op::Rotate(proto::Rotate {
+                    src: *src,
+                    level: op.level,
+                    out,
+                }),
+            );
+        }
+        Ok(wires)
+    }
+
+    fn outputs(&mut self) -> Result<(), EmitError> {
+        for (port, (_, v)) in self.graph.graph.outputs.iter().enumerate() {
+            let wires = self.wires.get(v).cloned();
+            let wires = wires.ok_or_else(|| self.malformed(*v, "an output is not computed"))?;
+            for (ciphertext, src) in wires.into_iter().enumerate() {
+                self.push(
+                    *v,
+                    Op::Output(proto::Output {
+                        port: port as u32,
+                        ciphertext: ciphertext as u32,
+                        src,
+                    }),
+                );
+            }
+        }
+        Ok(())
+    }
+}

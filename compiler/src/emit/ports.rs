@@ -1,0 +1,114 @@
+//! What client and program say to each other: which element sits in which slot, and by which factor.
+
+use heron_passes::ir::levelled::LevelledKernel;
+use heron_passes::ir::packed::layout::Layout;
+use heron_passes::ir::packed::Kernel;
+use heron_passes::ir::shape::Shape;
+use heron_passes::ir::tensor::ClientInput;
+use heron_schedule::proto::{Embedding, Port, PortCiphertext};
+
+use super::{EmitError, Emitter};
+
+/// Element numbers by slot, through `element`.
+fn places(layout: &Layout, element: impl Fn(usize) -> i32) -> Vec<PortCiphertext> {
+    (0..layout.ciphertexts())
+        .map(|c| PortCiphertext {
+            element: layout
+                .cells(c)
+                .iter()
+                .map(|cell| cell.map_or(-1, |e| element(e as usize)))
+                .collect(),
+        })
+        .collect()
+}
+
+fn dims(shape: &[usize]) -> Vec<u32> {
+    shape.iter().map(|d| *d as u32).collect()
+}
+
+impl Emitter<'_> {
+    /// Input ports, in order of their numbers.
+    pub(super) fn input_ports(&mut self) -> Result<Vec<Port>, EmitError> {
+        let graph = self.graph;
+        let mut ports = Vec::new();
+        for (number, port) in graph.ports.iter().enumerate() {
+            let value = graph.graph.topological().into_iter().find(|v| {
+                matches!(graph.graph.node(*v).op.kernel,
+                    LevelledKernel::Packed(Kernel::Input { port }) if port == number)
+            });
+            // An input that nothing reads still has a place in the signature.
+            let unread = Layout::new(vec![vec![Some(0)]], "unread");
+            let (layout, level) = match value {
+                Some(v) => {
+                    let op = &graph.graph.node(v).op;
+                    (op.layout.as_ref(), op.level)
+                }
+                None => (&unread, 0),
+            };
+            let mut made = Port {
+                name: port.name.clone(),
+                level,
+                factor: port.factor,
+                fill: 0.0,
+                ..Port::default()
+            };
+            match &port.client {
+                ClientInput::Gather { user_shape, index } => {
+                    made.shape = dims(user_shape);
+                    made.dtype = "float32".into();
+                    made.ciphertexts = places(layout, |e| {
+                        index.get(e).map_or(-1, |i| i32::try_from(*i).unwrap_or(-1))
+                    });
+                }
+                ClientInput::Embedding { user_shape, table } => {
+                    made.shape = dims(user_shape);
+                    made.dtype = "int64".into();
+                    made.embedding = Some(Embedding {
+                        vocabulary: table.rows as u32,
+                        cols: table.cols as u32,
+                        plaintext: self.weights.push(&table.data, false),
+                    });
+                    made.ciphertexts = places(layout, |e| i32::try_from(e).unwrap_or(-1));
+                }
+            }
+            ports.push(made);
+        }
+        Ok(ports)
+    }
+
+    /// Output ports, in order.
+    pub(super) fn output_ports(&self, shapes: &[Vec<usize>]) -> Result<Vec<Port>, EmitError> {
+        let graph = self.graph;
+        let mut ports = Vec::new();
+        for (number, (name, v)) in graph.graph.outputs.iter().enumerate() {
+            let node = graph.graph.node(*v);
+            let natural = match node.shape {
+                Shape::Matrix { rows: 1, cols } => vec![cols],
+                Shape::Matrix { rows, cols } => vec![rows, cols],
+                Shape::Scores { heads, rows, keys } => vec![heads, rows, keys],
+                Shape::PerHead { heads, rows } => vec![heads, rows],
+                Shape::PerRow { rows } => vec![rows],
+            };
+            let shape = shapes.get(number).unwrap_or(&natural);
+            if shape.iter().product::<usize>() != node.shape.len() {
+                return Err(self.malformed(
+                    *v,
+                    format!("output of shape {shape:?} with {} values", node.shape.len()),
+                ));
+            }
+            let factor = graph.output_factors.get(number).copied().unwrap_or(1.0);
+            ports.push(Port {
+                name: name.clone(),
+                shape: dims(shape),
+                level: node.op.level,
+                ciphertexts: places(&node.op.layout, |e| i32::try_from(e).unwrap_or(-1)),
+                factor: 1.0 / factor,
+                embedding: None,
+                dtype: "float32".into(),
+                fill: 0.0,
+                rounding_bits: 0,
+            });
+        }
+        Ok(ports)
+    }
+}

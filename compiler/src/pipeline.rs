@@ -1,0 +1,83 @@
+//! The order of passes.
+
+use heron_passes::assign_levels::AssignLevels;
+use heron_passes::cost::CostTable;
+use heron_passes::ir::levelled::LevelledGraph;
+use heron_passes::ir::poly::{OutputFactor, PolyGraph};
+use heron_passes::lower_packed::LowerPacked;
+use heron_passes::pass::{Manager, PassError};
+use heron_schedule::params::ParameterSet;
+use heron_schedule::{Schedule, VerifyError};
+
+use crate::emit::{emit, EmitError, EmitOptions};
+use crate::facts::{facts, ModelFacts};
+
+/// Why compiling stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A pass refused the graph.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The graph does not fit the format.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The program that was written is not valid: a defect of the compiler.
+    #[error(
+        "the compiler wrote a program that does not verify: {0}; please report this with the model"
+    )]
+    Program(#[from] VerifyError),
+}
+
+/// Poly → packed → levelled.
+pub fn lower_poly(
+    graph: &PolyGraph,
+    factors: &[OutputFactor],
+    params: &ParameterSet,
+    batch: Option<usize>,
+    manager: &mut Manager<'_>,
+) -> Result<LevelledGraph, PassError> {
+    let packed = manager.lower(
+        &LowerPacked {
+            slots: params.slots(),
+            batch,
+            output_factors: factors.to_vec(),
+        },
+        graph,
+    )?;
+    let costs = CostTable {
+        log_n: params.log_n(),
+        top: u32::from(params.top_usable().0),
+    };
+    manager.lower(&AssignLevels { costs }, &packed)
+}
+
+/// Levelled → schedule. `output_shapes`: shapes of the model's outputs for one input, without the batch axis.
+pub fn write_schedule(
+    graph: &LevelledGraph,
+    params: &ParameterSet,
+    output_shapes: &[Vec<usize>],
+    model: &ModelFacts,
+) -> Result<Schedule, CompileError> {
+    let options = EmitOptions {
+        params,
+        output_shapes,
+        report_json: Vec::new(),
+    };
+    let (mut program, weights) = emit(graph, &options)?;
+    program.report_json = facts(graph, &program, model).to_string().into_bytes();
+    Ok(Schedule::new(program, weights)?)
+}
+
+/// Poly graph → schedule: everything below the approximations.
+pub fn compile_poly(
+    graph: &PolyGraph,
+    factors: &[OutputFactor],
+    params: &ParameterSet,
+    batch: Option<usize>,
+    output_shapes: &[Vec<usize>],
+    model: &ModelFacts,
+    manager: &mut Manager<'_>,
+) -> Result<Schedule, CompileError> {
+    let levelled = lower_poly(graph, factors, params, batch, manager)?;
+    write_schedule(&levelled, params, output_shapes, model)
+}

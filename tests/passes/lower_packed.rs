@@ -1,0 +1,167 @@
+//! lower-packed: the packed graph computes what the poly graph computes, in every slot.
+
+use std::collections::BTreeMap;
+
+use heron_passes::ir::packed::eval::gather;
+use heron_passes::ir::packed::{Kernel, PackedGraph};
+use heron_passes::ir::poly::PolyGraph;
+use heron_passes::lower_packed::LowerPacked;
+use heron_passes::pass::{Ir, Manager};
+
+use crate::packed_models::{blocks, linear_layer, Draws, Model};
+
+/// Lowers for ciphertexts of `slots` slots.
+pub fn lower(poly: &PolyGraph, slots: usize, batch: Option<usize>) -> PackedGraph {
+    let pass = LowerPacked {
+        slots,
+        batch,
+        output_factors: vec![],
+    };
+    Manager::new().lower(&pass, poly).unwrap()
+}
+
+/// Draws values for every input, and evaluates the poly graph on them: (inputs by port, outputs in order).
+pub fn reference(poly: &PolyGraph, packed: &PackedGraph) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let mut draws = Draws(5);
+    let mut named = BTreeMap::new();
+    let mut inputs = Vec::new();
+    for port in &packed.ports {
+        let v = packed
+            .graph
+            .topological()
+            .into_iter()
+            .find(|v| {
+                matches!(packed.graph.node(*v).op.kernel, Kernel::Input { port: p } if packed.ports[p].name == port.name)
+            })
+            .unwrap();
+        let values: Vec<f64> = (0..packed.graph.node(v).shape.len())
+            .map(|_| draws.number())
+            .collect();
+        named.insert(port.name.clone(), values.clone());
+        inputs.push(values);
+    }
+    let values = poly.evaluate(&named).unwrap();
+    let outputs = poly
+        .outputs
+        .iter()
+        .map(|(_, v)| values[v].clone())
+        .collect();
+    (inputs, outputs)
+}
+
+/// Largest difference of the outputs, copies of elements in other slots included.
+pub fn difference(poly: &PolyGraph, packed: &PackedGraph) -> f64 {
+    let (inputs, expected) = reference(poly, packed);
+    let values = packed.evaluate_slots(&inputs, 0.37);
+    let mut worst = 0.0f64;
+    for ((_, v), expected) in packed.graph.outputs.iter().zip(&expected) {
+        let (found, spread) = gather(&packed.graph.node(*v).op.layout, &values[v], expected.len());
+        worst = worst.max(spread);
+        for (f, e) in found.iter().zip(expected) {
+            assert!(f.is_finite());
+            worst = worst.max((f - e).abs());
+        }
+    }
+    worst
+}
+
+fn check(name: &str, poly: &PolyGraph, slots: usize, batch: Option<usize>) -> PackedGraph {
+    let packed = lower(poly, slots, batch);
+    let found = difference(poly, &packed);
+    println!("{name}: difference {found:.2e}, bound 1e-10");
+    assert!(found < 1e-10, "{name}\n{}", packed.print());
+    packed
+}
+
+#[test]
+fn linear_layers_of_every_width_compute_the_same() {
+    for (rows, cols, out) in [
+        (4, 8, 8),
+        (4, 8, 32),
+        (4, 32, 8),
+        (3, 5, 7),
+        (1, 8, 8),
+        (5, 12, 40),
+        (16, 4, 32),
+    ] {
+        for slots in [512, 2048] {
+            let poly = linear_layer(rows, cols, out);
+            check(
+                &format!("{rows}x{cols} to {out} in {slots}"),
+                &poly,
+                slots,
+                None,
+            );
+            check("batch 1", &poly, slots, Some(1));
+        }
+    }
+}
+
+#[test]
+fn a_value_wider_than_a_ciphertext_takes_several() {
+    let poly = linear_layer(8, 40, 72);
+    let packed = check("8x40 to 72 in 128", &poly, 128, Some(1));
+    assert!(packed.print().contains("ct[5]"), "{}", packed.print());
+}
+
+#[test]
+fn rows_are_mixed_pooled_and_rotated() {
+    for (rows, out_rows) in [(8, 1), (8, 8), (5, 5), (5, 1), (16, 3)] {
+        let mut m = Model::new("mix");
+        let x = m.input("x", rows, 8);
+        let y = m.mixed("y", x, out_rows, 10);
+        let z = m.dense("z", y, 3);
+        check(
+            &format!("{rows} to {out_rows}"),
+            &m.finish(z),
+            1024,
+            Some(4),
+        );
+    }
+}
+
+#[test]
+fn attention_computes_the_same_with_and_without_shifted_copies() {
+    for (rows, heads, head, causal) in [
+        (4, 1, 4, false),
+        (8, 4, 4, false),
+        (8, 2, 8, true),
+        (5, 3, 6, true),
+        (1, 2, 4, false),
+        (7, 1, 3, false),
+    ] {
+        for (slots, batch) in [
+            (256, Some(1)),
+            (1024, Some(1)),
+            (1024, Some(4)),
+            (4096, None),
+        ] {
+            let mut m = Model::new("attention");
+            let x = m.input("x", rows, heads * head);
+            let o = m.attention(x, heads, head, causal);
+            let name = format!("{rows} rows {heads} heads of {head} in {slots}/{batch:?}");
+            check(&name, &m.finish(o), slots, batch);
+        }
+    }
+}
+
+#[test]
+fn heads_that_fill_several_ciphertexts_compute_the_same() {
+    let mut m = Model::new("attention");
+    let x = m.input("x", 8, 24);
+    let o = m.attention(x, 6, 4, true);
+    let packed = check("6 heads of 4 in 64", &m.finish(o), 64, Some(1));
+    assert!(packed.print().contains("ct[3]"), "{}", packed.print());
+}
+
+#[test]
+fn norms_and_blocks_compute_the_same() {
+    for iterate in [false, true] {
+        let mut m = Model::new("norm");
+        let x = m.input("x", 6, 12);
+        let y = m.norm(x, iterate);
+        check("norm", &m.finish(y), 512, Some(1));
+    }
+    check("blocks", &blocks(8, 16, 4, 2), 2048, None);
+    check("blocks", &blocks(9, 12, 3, 1), 2048, Some(1));
+}
