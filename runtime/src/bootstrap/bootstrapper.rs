@@ -25,7 +25,8 @@ pub struct Bootstrapper<B: Backend = Cpu> {
 }
 
 impl<B: Backend> Bootstrapper<B> {
-    /// Prepares the kinds named: builds and encodes their matrices (about 1.5 s and 2.7 GiB for full slots at N = 2^16).
+    /// Prepares the kinds named: builds and encodes their matrices (about 0.9 GiB for full slots at N = 2^16: most
+    /// diagonals repeat and are kept once per period).
     ///
     /// # Errors
     /// A parameter set without rows for bootstrapping, or a period out of range.

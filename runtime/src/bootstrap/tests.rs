@@ -397,3 +397,44 @@ fn arcsine_removes_the_cubic_term_for_two_levels() {
         check(&what, &lab, &lab.decrypt(&out, 9), &values, size, 9);
     }
 }
+
+#[test]
+fn keys_of_all_kinds_fit_eight_gibibytes_at_secure() {
+    let params = ParameterSet::new(Profile::Secure).unwrap();
+    let special = params.special().len();
+    let bytes = |kinds: &[Kind]| -> (usize, f64) {
+        let request = requirements(&params, Tuning::STANDARD, kinds).unwrap();
+        let mut total = 0usize;
+        for (kind, rows) in request.iter() {
+            let mut limbs: Vec<_> = rows
+                .flat_map(|row| params.limbs(row).unwrap().to_vec())
+                .collect();
+            limbs.sort_unstable();
+            limbs.dedup();
+            let live = |d: &&Vec<_>| d.iter().any(|l| limbs.contains(l));
+            let (digits, special) = match kind {
+                crate::rlwe::KeyKind::DenseToSparse => (1, params.encapsulation().len()),
+                _ => (params.digits().iter().filter(live).count(), special),
+            };
+            total += digits * 2 * (limbs.len() + special) * 4 << params.log_n();
+        }
+        (request.len(), total as f64 / 2f64.powi(30))
+    };
+    let sparse = |log_slots| Kind::Sparse { log_slots };
+    for kinds in [
+        vec![Kind::Full],
+        vec![sparse(14)],
+        vec![sparse(9)],
+        vec![
+            Kind::Full,
+            Kind::ComplexPair,
+            sparse(14),
+            sparse(13),
+            sparse(9),
+        ],
+    ] {
+        let (count, gibibytes) = bytes(&kinds);
+        println!("{count} keys, {gibibytes:.2} GiB for {kinds:?}");
+        assert!(gibibytes < 8.0);
+    }
+}
