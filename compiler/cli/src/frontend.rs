@@ -1,14 +1,22 @@
 //! The compiler as the commands see it: a model in, a schedule and its plaintext twin out.
 
-use crate::args::CompileOptions;
+use crate::args::{CompileOptions, Positions, Side, Target};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::OutputSet;
-use heron_compiler::calibration;
+use heron_compiler::calibration::{self, UserInput};
+use heron_compiler::facts::ModelFacts;
 use heron_compiler::npz::Arrays;
-use heron_compiler::onnx::{InputSpec, OutputSpec};
+use heron_compiler::onnx::{self, InputSpec, OutputSpec, Shapes};
+use heron_compiler::pipeline::{compile_poly, CompileError};
 use heron_compiler::reference::Reference;
+use heron_passes::calibrate_ranges::calibrate_ranges;
+use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
+use heron_passes::pass::{Manager, PassError};
+use heron_passes::to_poly::{to_poly, Named};
+use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::Program;
 use heron_schedule::Schedule;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What compiling gives.
@@ -27,6 +35,23 @@ pub struct PlainModel {
 }
 
 impl PlainModel {
+    /// Prepared inputs and the model's results for (the first) calibration inputs.
+    fn calibration(
+        &self,
+        graph: &TensorGraph,
+        users: &[UserInput],
+    ) -> Outcome<(Vec<Named>, Vec<Named>)> {
+        let reference = Reference::load(&self.path, &self.inputs, &self.outputs)?;
+        let (mut inputs, mut results) = (Vec::new(), Vec::new());
+        for (number, user) in users.iter().take(MEASURED_INPUTS).enumerate() {
+            inputs.push(prepared(graph, user)?);
+            let found = reference.run(number, user)?;
+            let names = self.outputs.iter().map(|o| o.name.clone());
+            results.push(names.zip(found).collect());
+        }
+        Ok((inputs, results))
+    }
+
     /// The model's results on the first `count` inputs, in the order of the program's outputs.
     pub fn reference(
         &self,
@@ -51,12 +76,176 @@ impl PlainModel {
     }
 }
 
-/// Compiles a model.
+/// Inputs of a synthetic calibration set.
+const SYNTHETIC_INPUTS: usize = 64;
+/// More calibration inputs than these are not used for measuring errors; ranges come from all.
+const MEASURED_INPUTS: usize = 64;
+
+/// Where calibration inputs come from.
+enum Calibration {
+    Arrays(PathBuf, Arrays),
+    Synthetic(u64),
+}
+
+fn calibration(model: &Path, given: Option<&str>) -> Outcome<Calibration> {
+    if let Some(seed) = given.and_then(|g| g.strip_prefix("synthetic:")) {
+        let seed = seed.parse().map_err(|_| {
+            Failure::new(
+                "mismatch",
+                format!("--calibration synthetic:SEED needs a number, found `{seed}`"),
+            )
+        })?;
+        return Ok(Calibration::Synthetic(seed));
+    }
+    let (path, arrays) = calibration::read(model, given.map(Path::new))?;
+    Ok(Calibration::Arrays(path, arrays))
+}
+
+/// Token counts of the inputs that are looked up in a table.
+fn vocabularies(graph: &TensorGraph) -> BTreeMap<String, usize> {
+    let nodes = graph.topological().into_iter().map(|v| &graph.node(v).op);
+    nodes
+        .filter_map(|op| match op {
+            TensorOp::Input {
+                name,
+                client: ClientInput::Embedding { table, .. },
+            } => Some((name.clone(), table.rows)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What the client would encrypt for a user's input, by input name.
+fn prepared(graph: &TensorGraph, user: &UserInput) -> Outcome<Named> {
+    let mut found = Named::new();
+    for v in graph.topological() {
+        if let TensorOp::Input { name, client } = &graph.node(v).op {
+            let missing = || Failure::new("mismatch", format!("no input `{name}`"));
+            let values = client
+                .prepare(name, user.get(name).ok_or_else(missing)?)
+                .map_err(|e| Failure::new("range", e.to_string()))?;
+            found.insert(name.clone(), values);
+        }
+    }
+    Ok(found)
+}
+
+/// Compiles a model: imports, calibrates, runs the passes, writes the schedule. `dump_ir`: a folder for the text of every stage.
 pub fn compile(
     model: &Path,
     options: &CompileOptions,
     dump_ir: Option<&Path>,
 ) -> Outcome<Compiled> {
-    let _ = (options, dump_ir);
-    Err(Failure::not_yet("compiling", "wait for the passes")).at(model)
+    if options.target == Target::Cuda {
+        return Err(Failure::not_yet("--target cuda", "use --target cpu"));
+    }
+    if options.head == Side::Client {
+        return Err(Failure::not_yet("--head client", "use --head server"));
+    }
+    if options.positions == Positions::Last {
+        return Err(Failure::not_yet("--positions last", "use --positions all"));
+    }
+    let params = ParameterSet::new(options.profile)?;
+    let shapes = Shapes(options.shape.iter().cloned().collect());
+    let calibration = calibration(model, options.calibration.as_deref())?;
+    let arrays = match &calibration {
+        Calibration::Arrays(_, arrays) => Some(arrays),
+        Calibration::Synthetic(_) => None,
+    };
+    let imported = onnx::import_with_arrays(model, &shapes, arrays)?;
+    let mut tensor = imported.graph;
+    let (source, users) = match &calibration {
+        Calibration::Arrays(path, arrays) => {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            (
+                name,
+                calibration::user_inputs(&imported.inputs, arrays).at(path)?,
+            )
+        }
+        Calibration::Synthetic(seed) => {
+            let ids = vocabularies(&tensor);
+            let users = calibration::synthetic(&imported.inputs, &ids, *seed, SYNTHETIC_INPUTS);
+            (format!("synthetic:{seed}"), users)
+        }
+    };
+    let sites =
+        calibrate_ranges(&mut tensor, &users).map_err(|e| Failure::new("range", e.to_string()))?;
+    let plain = PlainModel {
+        path: model.into(),
+        inputs: imported.all_inputs,
+        outputs: imported.outputs,
+    };
+    let (inputs, reference) = plain.calibration(&tensor, &users)?;
+    let mut trouble = None;
+    let mut manager = Manager::new();
+    if let Some(folder) = dump_ir {
+        std::fs::create_dir_all(folder).at(folder)?;
+        manager = manager.with_sink(Box::new(|stage| {
+            let name = format!("{:02}-{}.{}", stage.number, stage.pass, stage.stage);
+            let path = folder.join(name);
+            if let Err(e) = heron_schedule::atomic::write_bytes(&path, false, stage.text.as_bytes())
+            {
+                trouble.get_or_insert(Failure::from(e).at(&path));
+            }
+        }));
+    }
+    manager.enter("onnx", &tensor)?;
+    let poly = to_poly(
+        &tensor,
+        &sites,
+        &inputs,
+        &reference,
+        options.tolerance,
+        &mut manager,
+    )?;
+    let facts = ModelFacts {
+        opset: Some(imported.opset),
+        parameters: Some(imported.parameters as u64),
+        calibration_source: Some(source),
+        calibration_inputs: Some(users.len()),
+        output_error: Some(poly.error),
+    };
+    let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
+    let schedule = compile_poly(
+        &poly.graph,
+        &poly.outputs,
+        &params,
+        options.batch.map(|b| b as usize),
+        &output_shapes,
+        &facts,
+        &mut manager,
+    )?;
+    drop(manager);
+    match trouble {
+        Some(failure) => Err(failure),
+        None => Ok(Compiled {
+            schedule,
+            model: plain,
+        }),
+    }
+}
+
+impl From<PassError> for Failure {
+    fn from(e: PassError) -> Self {
+        let kind = match &e {
+            PassError::Resource { .. } => "resource",
+            PassError::Refused { .. } => "range",
+            PassError::Invalid { .. } => "graph",
+        };
+        // One error is one line.
+        Failure::new(kind, e.to_string().replace('\n', "; "))
+    }
+}
+
+impl From<CompileError> for Failure {
+    fn from(e: CompileError) -> Self {
+        match e {
+            CompileError::Pass(e) => e.into(),
+            e => Failure::new("graph", e.to_string().replace('\n', "; ")),
+        }
+    }
 }

@@ -1,0 +1,6 @@
+//! The binary as users meet it: processes, files, exit codes.
+
+mod compiled;
+mod four_processes;
+mod refusals;
+mod support;
