@@ -49,20 +49,21 @@ pub fn reference(poly: &PolyGraph, packed: &PackedGraph) -> (Vec<Vec<f64>>, Vec<
     (inputs, outputs)
 }
 
-/// Largest difference of the outputs, copies of elements in other slots included.
+/// Largest difference of the outputs, copies of elements in other slots included, over the largest output (or 1).
 pub fn difference(poly: &PolyGraph, packed: &PackedGraph) -> f64 {
     let (inputs, expected) = reference(poly, packed);
     let values = packed.evaluate_slots(&inputs, 0.37);
-    let mut worst = 0.0f64;
+    let (mut worst, mut largest) = (0.0f64, 1.0f64);
     for ((_, v), expected) in packed.graph.outputs.iter().zip(&expected) {
         let (found, spread) = gather(&packed.graph.node(*v).op.layout, &values[v], expected.len());
         worst = worst.max(spread);
         for (f, e) in found.iter().zip(expected) {
             assert!(f.is_finite());
             worst = worst.max((f - e).abs());
+            largest = largest.max(e.abs());
         }
     }
-    worst
+    worst / largest
 }
 
 fn check(name: &str, poly: &PolyGraph, slots: usize, batch: Option<usize>) -> PackedGraph {
