@@ -1,30 +1,43 @@
 //! What operations cost: one table, in seconds, for choosing between plans and for the estimate in the report.
 //!
-//! A model of the CPU backend at N = 2^16 on two threads: number-theoretic transforms of one limb, and passes over one limb
-//! counted in them. Replace the constants at the top by measurements; every choice follows.
+//! Processor times measured with `cargo run --release -p heron-runtime --example key_switch_times secure` and `cargo bench -p heron-runtime --bench
+//! bootstrap -- secure` at N = 2^16 on one machine, divided by what two threads gain. Other rings scale with N. To
+//! re-measure, replace the constants below; every choice follows.
 
 use crate::ir::packed::print::linear_counts;
 use crate::ir::packed::{is_free, Kernel};
 
-/// One transform of one limb of 2^16 coefficients, seconds.
-const TRANSFORM: f64 = 0.30e-3;
-/// One multiply-accumulate pass over one limb, in transforms.
-const PASS: f64 = 0.2;
-/// Encoding a vector into slots before its transforms, in transforms.
-const ENCODE: f64 = 4.0;
-/// Limbs of one digit of key switching, and special limbs.
-const DIGIT: usize = 10;
+/// What two threads gain over one.
+const SPEEDUP: f64 = 1.8;
+/// One rotation or relinearisation at levels 0 to 11, milliseconds.
+const KEY_SWITCH: [f64; 12] = [
+    8.0, 8.9, 9.8, 10.6, 13.5, 17.0, 19.0, 21.5, 24.0, 28.5, 33.0, 39.0,
+];
+/// Encoding a vector, and what each limb adds.
+const ENCODE: f64 = 2.2;
+const ENCODE_LIMB: f64 = 0.17;
+/// A pass of multiply and add over one limb of a ciphertext.
+const PASS: f64 = 0.01;
+/// Rescaling: per limb.
+const RESCALE_LIMB: f64 = 0.36;
+/// An addition: per limb.
+const ADD_LIMB: f64 = 0.08;
+/// Special limbs of key switching.
 const SPECIAL: usize = 11;
-/// Seconds of a bootstrap to the top level: full slots (one or two real ciphertexts), and sparse slots.
-const BOOTSTRAP_FULL: f64 = 6.0;
-const BOOTSTRAP_SPARSE: f64 = 3.6;
+/// A bootstrap to the top level: full slots (one or two real ciphertexts), and sparse slots.
+const BOOTSTRAP_FULL: f64 = 7_700.0;
+const BOOTSTRAP_SPARSE: f64 = 5_600.0;
 /// Share of a bootstrap that is saved per level that its result is lower.
-const BOOTSTRAP_PER_LEVEL: f64 = 0.01;
+const BOOTSTRAP_PER_LEVEL: f64 = 0.001;
 
 /// Shared part of hoisted rotations, in full rotations.
-pub const HOISTING: f64 = 0.35;
-/// One hoisted rotation, in full rotations.
+pub const HOISTING: f64 = 0.3;
+/// One hoisted rotation with its division, in full rotations.
 pub const HOISTED: f64 = 0.6;
+/// One rotated source of a linear map, left undivided (double hoisting).
+pub const BABY: f64 = 0.12;
+/// One rotated sum of a linear map.
+pub const GIANT: f64 = 0.6;
 
 /// How a bundle may be bootstrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,38 +69,37 @@ pub fn limbs(level: u32) -> usize {
 }
 
 impl CostTable {
-    fn ring(&self) -> f64 {
-        f64::powi(2.0, self.log_n as i32 - 16)
+    fn seconds(&self, milliseconds: f64) -> f64 {
+        f64::powi(2.0, self.log_n as i32 - 16) * milliseconds / 1e3 / SPEEDUP
     }
 
     /// One key switch at `level`.
     pub fn key_switch(&self, level: u32) -> f64 {
-        let l = limbs(level);
-        let digits = l.div_ceil(DIGIT);
-        let transforms = l + digits * (l + SPECIAL) + 2 * (SPECIAL + l);
-        let passes = 2 * digits * (l + SPECIAL) + 6 * (l + SPECIAL);
-        self.ring() * TRANSFORM * (transforms as f64 + PASS * passes as f64)
+        let last = KEY_SWITCH.len() - 1;
+        let known = KEY_SWITCH[(level as usize).min(last)];
+        let beyond = level.saturating_sub(last as u32);
+        self.seconds(known * (1.0 + 0.15 * f64::from(beyond)))
     }
 
-    /// One product with a plaintext at `level`, encoding included.
+    /// One product with a plaintext at `level`, encoding included, on the limbs of key switching too.
     pub fn plaintext_product(&self, level: u32) -> f64 {
-        let l = limbs(level) as f64;
-        self.ring() * TRANSFORM * (ENCODE + l + 2.0 * PASS * l)
+        let l = (limbs(level) + SPECIAL) as f64;
+        self.seconds(ENCODE + (ENCODE_LIMB + PASS) * l)
     }
 
     /// One product of ciphertexts without relinearisation.
     pub fn product(&self, level: u32) -> f64 {
-        self.ring() * TRANSFORM * PASS * 4.0 * limbs(level) as f64
+        self.seconds(PASS * 4.0 * limbs(level) as f64)
     }
 
     /// Going from `level` to the row below.
     pub fn rescale(&self, level: u32) -> f64 {
-        self.ring() * TRANSFORM * 2.0 * (3 + limbs(level)) as f64
+        self.seconds(RESCALE_LIMB * limbs(level) as f64)
     }
 
     /// One linear combination term at `level`.
     pub fn combine(&self, level: u32) -> f64 {
-        self.ring() * TRANSFORM * PASS * 2.0 * limbs(level) as f64
+        self.seconds(ADD_LIMB * limbs(level) as f64)
     }
 
     /// A kernel whose result of `ciphertexts` ciphertexts is at `level`.
@@ -98,8 +110,9 @@ impl CostTable {
             Kernel::Linear(outs) => {
                 let (products, babies, giants) = linear_counts(outs);
                 let rotations = if babies > 0 { HOISTING } else { 0.0 }
-                    + HOISTED * babies as f64
-                    + giants as f64;
+                    + BABY * babies as f64
+                    + GIANT * giants as f64
+                    + HOISTING * n;
                 rotations * self.key_switch(level + 1)
                     + products as f64 * self.plaintext_product(level + 1)
                     + n * self.rescale(level + 1)
@@ -150,7 +163,7 @@ impl CostTable {
             BootstrapKind::Full | BootstrapKind::ComplexPair => BOOTSTRAP_FULL,
             BootstrapKind::Sparse { .. } => BOOTSTRAP_SPARSE,
         };
-        self.ring() * base * (1.0 - saved)
+        self.seconds(base * (1.0 - saved))
     }
 }
 

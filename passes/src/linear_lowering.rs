@@ -235,7 +235,7 @@ fn split(offset: i64, step: i64) -> (i64, i64) {
     (baby, offset - baby)
 }
 
-/// The step whose rotations cost least: hoisted ones for babies, full ones for giants.
+/// The step whose rotations cost least: sources once decomposed and cheap, sums dear.
 fn best_step(g: Geometry, all: &[Diagonals]) -> i64 {
     let mut best = (f64::INFINITY, 0);
     let mut step = 1i64;
@@ -264,8 +264,8 @@ fn best_step(g: Geometry, all: &[Diagonals]) -> i64 {
             giants += own.len();
         }
         let cost = cost::HOISTING * hoisted.len() as f64
-            + cost::HOISTED * babies.len() as f64
-            + giants as f64;
+            + cost::BABY * babies.len() as f64
+            + cost::GIANT * giants as f64;
         if cost < best.0 {
             best = (cost, step);
         }
