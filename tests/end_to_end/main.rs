@@ -2,5 +2,6 @@
 
 mod compiled;
 mod four_processes;
+mod independent;
 mod refusals;
 mod support;
