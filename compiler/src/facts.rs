@@ -50,7 +50,7 @@ fn rounded(seconds: f64) -> f64 {
 pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Value {
     let seconds = layer_seconds(graph);
     let total: f64 = seconds.iter().sum();
-    let ciphertext = 2 * 4 * limbs(graph.costs.top) << graph.costs.log_n;
+    let ciphertext = (2 * 4 * limbs(graph.costs.top)) << graph.costs.log_n;
     let cost = graph.placement.cost_seconds;
     let bound = graph.placement.lower_bound_seconds;
     let layers: Vec<Value> = graph
