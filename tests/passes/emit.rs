@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use heron_compiler::facts::ModelFacts;
-use heron_compiler::pipeline::compile_poly;
-use heron_passes::ir::poly::PolyGraph;
+use heron_compiler::pipeline::{compile_poly, lower_poly, write_schedule};
+use heron_passes::ir::poly::{PolyGraph, PolyOp};
+use heron_passes::ir::shape::Shape;
 use heron_passes::pass::Manager;
 use heron_runtime::exec::clear::Clear;
 use heron_runtime::exec::ports::{input_values, pack, unpack};
@@ -13,7 +14,8 @@ use heron_schedule::params::{ParameterSet, Profile};
 use heron_schedule::recount::recount;
 use heron_schedule::Schedule;
 
-use crate::packed_models::{blocks, Draws};
+use crate::packed_models::{blocks, Draws, Model};
+use crate::support::snapshot;
 
 fn compile(poly: &PolyGraph, profile: Profile, batch: Option<usize>) -> Schedule {
     let params = ParameterSet::new(profile).unwrap();
@@ -101,4 +103,32 @@ fn compiling_twice_gives_identical_bytes() {
     let poly = blocks(8, 16, 4, 1);
     let once = compile(&poly, Profile::Secure, None).to_bytes();
     assert!(once == compile(&poly, Profile::Secure, None).to_bytes());
+}
+
+#[test]
+fn a_program_reads_as_text() {
+    let mut m = Model::new("small");
+    let x = m.input("x", 2, 2);
+    let y = m.dense("y", x, 2);
+    let z = m.add(
+        "z",
+        PolyOp::Multiply,
+        &[y, y],
+        Shape::Matrix { rows: 2, cols: 2 },
+    );
+    let schedule = compile(&m.finish(z), Profile::Toy, Some(512));
+    snapshot(
+        "emit__small",
+        &heron_schedule::text::Text(schedule.program()).to_string(),
+    );
+}
+
+#[test]
+fn a_graph_for_other_parameters_is_refused() {
+    let params = ParameterSet::new(Profile::Toy).unwrap();
+    let poly = crate::packed_models::linear_layer(2, 2, 2);
+    let graph = lower_poly(&poly, &[], &params, None, &mut Manager::new()).unwrap();
+    let other = ParameterSet::with_ring(Profile::Toy, 10).unwrap();
+    let error = write_schedule(&graph, &other, &[], &ModelFacts::default()).unwrap_err();
+    snapshot("emit__refuses", &error.to_string());
 }

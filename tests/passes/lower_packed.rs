@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use heron_passes::ir::packed::eval::gather;
 use heron_passes::ir::packed::{Kernel, PackedGraph};
-use heron_passes::ir::poly::PolyGraph;
+use heron_passes::ir::poly::{PolyGraph, PolyOp};
+use heron_passes::ir::shape::Shape;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Ir, Manager};
 
-use crate::packed_models::{blocks, linear_layer, Draws, Model};
+use crate::packed_models::{blocks, evaluate, linear_layer, reciprocal, Draws, Model};
+use crate::support::snapshot;
 
 /// Lowers for ciphertexts of `slots` slots.
 pub fn lower(poly: &PolyGraph, slots: usize, batch: Option<usize>) -> PackedGraph {
@@ -165,4 +167,135 @@ fn norms_and_blocks_compute_the_same() {
     }
     check("blocks", &blocks(8, 16, 4, 2), 2048, None);
     check("blocks", &blocks(9, 12, 3, 1), 2048, Some(1));
+}
+
+#[test]
+fn a_linear_layer_becomes_products_and_rotations() {
+    let packed = lower(&linear_layer(4, 8, 8), 64, None);
+    snapshot("lower-packed__linear_layer", &packed.print());
+}
+
+#[test]
+fn attention_becomes_token_rotations_and_packed_scores() {
+    let mut m = Model::new("attention");
+    let x = m.input("x", 4, 4);
+    let o = m.attention(x, 2, 2, false);
+    let packed = lower(&m.finish(o), 64, Some(2));
+    snapshot("lower-packed__attention", &packed.print());
+}
+
+#[test]
+fn pooling_adds_whole_tokens() {
+    let mut m = Model::new("pool");
+    let x = m.input("x", 8, 4);
+    let y = m.mixed("y", x, 1, 4);
+    let packed = lower(&m.finish(y), 64, Some(1));
+    snapshot("linear-lowering__pooling", &packed.print());
+}
+
+#[test]
+fn a_key_that_is_also_a_query_is_moved_by_an_identity_map() {
+    let mut m = Model::new("shared");
+    let x = m.input("x", 4, 4);
+    let k = m.dense("k", x, 4);
+    let shape = Shape::Scores {
+        heads: 1,
+        rows: 4,
+        keys: 4,
+    };
+    let scores = PolyOp::Scores {
+        heads: 1,
+        mask: None,
+    };
+    let s = m.add("s", scores, &[k, k], shape);
+    let sum = PolyOp::KeySum {
+        scale: 0.5,
+        shift: 0.0,
+    };
+    let per_head = Shape::PerHead { heads: 1, rows: 4 };
+    let u = m.add("u", sum, &[s], per_head);
+    let o = m.add(
+        "o",
+        PolyOp::ScaleHeads,
+        &[k, u],
+        Shape::Matrix { rows: 4, cols: 4 },
+    );
+    let packed = check("shared key", &m.finish(o), 32, Some(1));
+    snapshot("choose-layout__moves_a_shared_key", &packed.print());
+}
+
+#[test]
+fn values_of_one_layout_are_left_alone() {
+    let mut m = Model::new("sum");
+    let x = m.input("x", 4, 4);
+    let y = m.input("y", 4, 4);
+    let z = m.add(
+        "z",
+        PolyOp::Add,
+        &[x, y],
+        Shape::Matrix { rows: 4, cols: 4 },
+    );
+    let packed = check("sum", &m.finish(z), 16, Some(1));
+    snapshot("choose-layout__leaves_alone", &packed.print());
+}
+
+#[test]
+fn tokens_beyond_the_slots_are_refused() {
+    let pass = LowerPacked {
+        slots: 8,
+        batch: None,
+        output_factors: vec![],
+    };
+    let error = Manager::new().lower(&pass, &linear_layer(16, 4, 4));
+    snapshot("choose-layout__refuses", &error.unwrap_err().to_string());
+    let pass = LowerPacked {
+        slots: 64,
+        batch: Some(32),
+        output_factors: vec![],
+    };
+    let error = Manager::new().lower(&pass, &linear_layer(4, 4, 4));
+    snapshot(
+        "choose-layout__refuses_batch",
+        &error.unwrap_err().to_string(),
+    );
+}
+
+#[test]
+fn heads_that_do_not_divide_the_features_are_refused() {
+    let mut m = Model::new("heads");
+    let x = m.input("x", 4, 6);
+    let k = m.dense("k", x, 6);
+    let shape = Shape::Scores {
+        heads: 4,
+        rows: 4,
+        keys: 4,
+    };
+    let scores = PolyOp::Scores {
+        heads: 4,
+        mask: None,
+    };
+    let s = m.add("s", scores, &[x, k], shape);
+    let pass = LowerPacked {
+        slots: 64,
+        batch: None,
+        output_factors: vec![],
+    };
+    let error = Manager::new().lower(&pass, &m.finish(s));
+    snapshot("lower-packed__refuses", &error.unwrap_err().to_string());
+}
+
+#[test]
+fn a_division_and_an_inverse_root_have_no_constant_products_inside() {
+    let mut m = Model::new("division");
+    let x = m.input("x", 2, 2);
+    let shape = Shape::Matrix { rows: 2, cols: 2 };
+    let r = m.add("r", evaluate(reciprocal(), "1/x"), &[x], shape);
+    let packed = check("division", &m.finish(r), 8, None);
+    snapshot("lower-evaluate__division", &packed.print());
+    let mut m = Model::new("root");
+    let x = m.input("x", 2, 2);
+    let inverse = crate::packed_models::inverse_sqrt();
+    let r = m.add("r", evaluate(inverse, "1/sqrt(x)"), &[x], shape);
+    let packed = check("root", &m.finish(r), 8, None);
+    snapshot("lower-evaluate__inverse_root", &packed.print());
 }
