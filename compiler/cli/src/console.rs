@@ -44,6 +44,12 @@ impl Progress {
         }
     }
 
+    /// Starts the clock again: estimates are about what comes now.
+    pub fn restart(&mut self) {
+        self.started = Instant::now();
+        self.last = None;
+    }
+
     /// `done` of `total`, doing `what`. Cheap to call often.
     pub fn step(&mut self, done: usize, total: usize, what: &str) {
         let pause = if self.terminal { 200 } else { 10_000 };

@@ -72,6 +72,7 @@ impl Server {
         inputs: Vec<Vec<Ciphertext>>,
         progress: &mut Progress,
     ) -> Outcome<(Vec<Vec<Ciphertext>>, Timing)> {
+        progress.restart();
         let refresher = self.refresher.with(&self.evaluator);
         let mut rns = Rns::new(
             &self.schedule,
