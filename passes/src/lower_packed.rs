@@ -60,6 +60,7 @@ impl Lower for LowerPacked {
             layouts: BTreeMap::new(),
             moved: BTreeMap::new(),
         };
+        lowering.check_heads()?;
         for v in poly.topological() {
             let value = lowering.value(v)?;
             lowering.values.insert(v, value);
@@ -98,6 +99,24 @@ impl Lowering<'_> {
             reason: reason.into(),
             remedy: "check the poly graph (--dump-ir): shapes and operands must be those of its operation".into(),
         }
+    }
+
+    /// Heads must divide the features before layouts can be made.
+    fn check_heads(&self) -> Result<(), PassError> {
+        for v in self.poly.topological() {
+            let (PolyOp::Scores { heads, .. } | PolyOp::Values { heads }) = self.poly.node(v).op
+            else {
+                continue;
+            };
+            for o in self.poly.operands(v) {
+                if let Shape::Matrix { cols, .. } = self.poly.node(o).shape {
+                    if heads == 0 || cols % heads != 0 {
+                        return Err(self.refuse(v, format!("{heads} heads of {cols} features")));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn of(&self, v: ValueId) -> Result<ValueId, PassError> {
