@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ir::shape::Matrix;
-use crate::ir::tensor::{Linear, RowMap};
+use crate::ir::tensor::{Linear, LinearTerm, RowMap};
 use crate::linear_lowering::{Contribution, ElementMap};
 
 /// Σ terms + bias of a [`Linear`].
@@ -59,6 +59,16 @@ impl ElementMap for AffineMap<'_> {
             Some(b) => b.at(e / self.out_cols, e % self.out_cols),
         }
     }
+
+    fn row_uniform(&self) -> Option<(usize, usize)> {
+        // The bias is added slot by slot and need not be the same for all rows.
+        let same = |t: &LinearTerm| t.rows == RowMap::Identity && t.post.is_none();
+        self.linear
+            .terms
+            .iter()
+            .all(same)
+            .then_some((self.in_cols, self.out_cols))
+    }
 }
 
 /// Σ over the columns of a row, times `scale`, plus `shift`.
@@ -82,6 +92,10 @@ impl ElementMap for ColumnSumMap {
 
     fn bias(&self, _: u32) -> f64 {
         self.shift
+    }
+
+    fn row_uniform(&self) -> Option<(usize, usize)> {
+        Some((self.cols, 1))
     }
 }
 

@@ -29,6 +29,11 @@ pub trait ElementMap {
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>);
     /// Added to element `element` of the result.
     fn bias(&self, element: u32) -> f64;
+    /// (columns of the operand, columns of the result) where every row of a result is made of the same row of the one operand
+    /// by the same coefficients: then one token stands for all.
+    fn row_uniform(&self) -> Option<(usize, usize)> {
+        None
+    }
 }
 
 /// A linear map as products and rotations.
@@ -66,13 +71,69 @@ struct Source {
 }
 
 struct Frame {
+    geometry: Geometry,
     /// Period of the sum before folding.
     wide: usize,
     /// Period of the result.
     narrow: usize,
+    /// Whether slots of token 0 stand for those of all tokens.
+    one_token: bool,
+}
+
+/// The row that each token holds, if it is one row in all windows and ciphertexts, with columns placed as in token 0.
+fn token_rows(layout: &Layout, g: Geometry, cols: usize) -> Option<Vec<Option<u32>>> {
+    let cols = u32::try_from(cols.max(1)).ok()?;
+    let mut rows: Vec<Option<u32>> = vec![None; g.tokens];
+    for c in 0..layout.ciphertexts() {
+        for (slot, cell) in layout.cells(c).iter().enumerate() {
+            let (window, token, lane) = g.place(slot);
+            let first = layout.cell(c, window * g.window() + lane);
+            if cell.is_some() != first.is_some() {
+                return None;
+            }
+            let (Some(e), Some(first)) = (cell, first) else {
+                continue;
+            };
+            if e % cols != first % cols || *rows[token].get_or_insert(e / cols) != e / cols {
+                return None;
+            }
+        }
+    }
+    Some(rows)
 }
 
 impl Frame {
+    /// Slots to be looked at: with one window, token 0 comes first.
+    fn length(&self) -> usize {
+        if self.one_token && self.wide <= self.geometry.window() {
+            self.geometry.lanes
+        } else {
+            self.wide
+        }
+    }
+
+    /// Whether a slot has to be looked at.
+    fn stands_for_others(&self, slot: usize) -> bool {
+        !self.one_token || self.geometry.place(slot).1 == 0
+    }
+
+    /// Coefficients of all tokens from those of token 0; one window's worth repeats with its lanes.
+    fn expand(&self, coefficients: Vec<f64>) -> Vec<f64> {
+        let g = self.geometry;
+        if !self.one_token {
+            return coefficients;
+        }
+        if self.wide <= g.window() {
+            return coefficients.into_iter().take(g.lanes).collect();
+        }
+        (0..self.wide)
+            .map(|slot| {
+                let (window, _, lane) = g.place(slot);
+                coefficients[window * g.window() + lane]
+            })
+            .collect()
+    }
+
     /// How a result slot may read `slot` of a source of period `period`.
     fn reach(&self, source: &Source, ciphertext: usize, slot: usize, v: usize) -> Candidate {
         let reduced = source.period.min(self.narrow);
@@ -96,22 +157,37 @@ pub fn lower_linear(
     map: &dyn ElementMap,
     plaintexts: &mut Plaintexts,
 ) -> Result<LinearPlan, u32> {
+    let widest = sources.iter().map(|s| s.period()).max().unwrap_or(1);
+    let narrow = target.period();
+    let one_token = match (map.row_uniform(), sources) {
+        (Some((cols, out_cols)), [source]) => {
+            let rows = token_rows(source, g, cols);
+            let whole = source.period() >= g.window() && narrow >= g.window();
+            whole && rows.is_some() && rows == token_rows(target, g, out_cols)
+        }
+        _ => false,
+    };
+    let frame = Frame {
+        geometry: g,
+        wide: narrow.max(widest),
+        narrow,
+        one_token,
+    };
     let mut infos = Vec::new();
     let mut first = 0;
     for layout in sources {
+        let mut holders = layout.holders();
+        for places in holders.values_mut() {
+            places.retain(|(_, slot)| frame.stands_for_others(*slot));
+        }
+        holders.retain(|_, places| !places.is_empty());
         infos.push(Source {
             first,
             period: layout.period(),
-            holders: layout.holders(),
+            holders,
         });
         first += layout.ciphertexts();
     }
-    let widest = infos.iter().map(|s| s.period).max().unwrap_or(1);
-    let narrow = target.period();
-    let frame = Frame {
-        wide: narrow.max(widest),
-        narrow,
-    };
     let copies = frame.wide / narrow;
     let mut offsets = BTreeSet::new();
     let mut all = Vec::new();
@@ -187,10 +263,13 @@ fn diagonals(
     let mut put = |c: Candidate, coefficient: f64| {
         diagonals
             .entry((c.0, c.1))
-            .or_insert_with(|| vec![0.0; frame.wide])[c.2] += coefficient;
+            .or_insert_with(|| vec![0.0; frame.length()])[c.2] += coefficient;
     };
     for (v, cell) in cells.iter().enumerate() {
         let Some(element) = cell else { continue };
+        if !frame.stands_for_others(v) {
+            continue;
+        }
         contributions.clear();
         map.contributions(*element, &mut contributions);
         for c in contributions.iter().filter(|c| c.coefficient != 0.0) {
@@ -223,6 +302,9 @@ fn diagonals(
         }
     }
     diagonals.retain(|_, d| d.iter().any(|c| *c != 0.0));
+    for d in diagonals.values_mut() {
+        *d = frame.expand(std::mem::take(d));
+    }
     Ok(diagonals)
 }
 
