@@ -48,12 +48,25 @@ fn padded_width(cols: usize, heads: usize, per_ciphertext: usize) -> usize {
     }
 }
 
-/// How far the copies of a shifted matrix are apart: (ways, products left). `ways` windows hold the value shifted by
-/// tokens / ways each, so that `tokens / ways` rotations reach all tokens.
+/// How many windows hold keys and values shifted by tokens / ways each, so that tokens / ways rotations reach all tokens.
+/// Every way doubles the diagonals of the two projections and halves the products of attention with their packing and spreading;
+/// counted in products with plaintexts (a relinearisation and two rotations are about five).
 pub fn shift_ways(g: Geometry, cols: usize, heads: usize) -> usize {
     let room = g.lanes * g.windows();
     let width = padded_width(cols, heads, room).max(g.lanes);
-    (room / width.min(room)).clamp(1, g.tokens)
+    let most = (room / width.min(room)).clamp(1, g.tokens);
+    let cost = |ways: usize| {
+        2 * (2 * g.lanes - 1) * ways + g.tokens / ways * (2 * head_width(cols, heads) + 5)
+    };
+    let mut best = 1;
+    let mut ways = 2;
+    while ways <= most {
+        if cost(ways) < cost(best) {
+            best = ways;
+        }
+        ways *= 2;
+    }
+    best
 }
 
 /// The layout of a matrix of `rows` × `cols`. Rows beyond `rows` hold copies of the first ones, so that what is done to each row
