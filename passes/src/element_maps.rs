@@ -1,7 +1,5 @@
 //! The plaintext-linear steps of the poly graph, element by element, for `linear-lowering`.
 
-use std::collections::BTreeMap;
-
 use crate::ir::shape::Matrix;
 use crate::ir::tensor::{Linear, LinearTerm, RowMap};
 use crate::linear_lowering::{Contribution, ElementMap};
@@ -169,9 +167,4 @@ impl ElementMap for Copy {
     fn bias(&self, _: u32) -> f64 {
         0.0
     }
-}
-
-/// Finds which elements of `needed` no layout cell holds; for error messages.
-pub fn missing(held: &BTreeMap<u32, Vec<(usize, usize)>>, needed: u32) -> Option<u32> {
-    (0..needed).find(|e| !held.contains_key(e))
 }

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cost;
-use crate::ir::packed::layout::{Geometry, Layout};
-use crate::ir::packed::{LinearOut, LinearTerm, Plaintexts};
+use crate::ir::packed::layout::{Geometry, Holders, Layout};
+use crate::ir::packed::{reduce_period, LinearOut, LinearTerm, Plaintexts};
 
 /// coefficient × element `element` of source number `source`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +67,7 @@ type Candidate = (usize, i64, usize);
 struct Source {
     first: usize,
     period: usize,
-    holders: BTreeMap<u32, Vec<(usize, usize)>>,
+    holders: Holders,
 }
 
 struct Frame {
@@ -176,15 +176,10 @@ pub fn lower_linear(
     let mut infos = Vec::new();
     let mut first = 0;
     for layout in sources {
-        let mut holders = layout.holders();
-        for places in holders.values_mut() {
-            places.retain(|(_, slot)| frame.stands_for_others(*slot));
-        }
-        holders.retain(|_, places| !places.is_empty());
         infos.push(Source {
             first,
             period: layout.period(),
-            holders,
+            holders: layout.holders(|slot| frame.stands_for_others(slot)),
         });
         first += layout.ciphertexts();
     }
@@ -274,15 +269,20 @@ fn diagonals(
         map.contributions(*element, &mut contributions);
         for c in contributions.iter().filter(|c| c.coefficient != 0.0) {
             let source = sources.get(c.source).ok_or(c.element)?;
-            let holders = source.holders.get(&c.element).ok_or(c.element)?;
-            if let [(ciphertext, slot)] = holders[..] {
-                let only = frame.reach(source, ciphertext, slot, v);
+            let holders = source.holders.of(c.element);
+            if holders.is_empty() {
+                return Err(c.element);
+            }
+            if let [(ciphertext, slot)] = *holders {
+                let only = frame.reach(source, ciphertext as usize, slot as usize, v);
                 offsets.insert(only.1);
                 put(only, c.coefficient);
             } else {
                 let candidates = holders
                     .iter()
-                    .map(|(ciphertext, slot)| frame.reach(source, *ciphertext, *slot, v))
+                    .map(|(ciphertext, slot)| {
+                        frame.reach(source, *ciphertext as usize, *slot as usize, v)
+                    })
                     .collect();
                 waiting.push((candidates, c.coefficient));
             }
@@ -304,6 +304,8 @@ fn diagonals(
     diagonals.retain(|_, d| d.iter().any(|c| *c != 0.0));
     for d in diagonals.values_mut() {
         *d = frame.expand(std::mem::take(d));
+        reduce_period(d);
+        d.shrink_to_fit();
     }
     Ok(diagonals)
 }

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::element_maps::{missing, Copy, PackScores};
+use crate::element_maps::{Copy, PackScores};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
 use crate::ir::packed::layout::{Cell, Layout};
@@ -76,7 +76,7 @@ fn rotate_tokens(packed: &mut PackedGraph, scope: &Scope, value: ValueId, ways: 
             );
         }
     }
-    let rotated = Arc::new(Layout::new(cells, "rotated"));
+    let rotated = packed.shared(Layout::new(cells, "rotated"));
     let bound = packed.graph.node(value).op.bound;
     packed.add(scope, Kernel::Rotate { steps }, &[value], &rotated, bound)
 }
@@ -111,7 +111,7 @@ pub fn lower_scores(
                 .collect()
         })
         .collect();
-    let partial = Arc::new(Layout::new(cells, "partial scores"));
+    let partial = packed.shared(Layout::new(cells, "partial scores"));
     let pairs: Vec<Vec<(Part, Part)>> = (0..rotations * n)
         .map(|o| vec![((0, o % n), (1, o))])
         .collect();
@@ -121,9 +121,11 @@ pub fn lower_scores(
         constant: 0.0,
     };
     let products = packed.add(scope, kernel, &[q, rotated], &partial, None);
-    let target = Arc::new(score_layout(packed, &partial, n, rotations, about));
+    let target = score_layout(packed, &partial, n, rotations, about);
+    let target = packed.shared(target);
     let scores = about.heads * about.rows * about.keys;
-    if let Some(e) = missing(&target.holders(), scores as u32) {
+    let held = target.holders(|_| true);
+    if let Some(e) = (0..scores as u32).find(|e| held.of(*e).is_empty()) {
         return Err(format!(
             "score number {e} is reached by no rotation of the keys"
         ));
@@ -189,7 +191,8 @@ pub fn lower_values(
     let period = lv.period().max(target.period());
     let base = target.period().max(g.window());
     // Each slot of the result sums, over rotations and (with shifted copies) windows, every key once.
-    let mut seen: BTreeSet<(usize, usize, u32)> = BTreeSet::new();
+    let places = if about.ways > 1 { base } else { period };
+    let mut seen = vec![false; n * places * about.keys];
     let mut cells = vec![vec![None; period]; rotations * n];
     for o in 0..rotations * n {
         for slot in 0..period {
@@ -201,14 +204,14 @@ pub fn lower_values(
             if h != hv || x != xv {
                 continue;
             }
-            let place = if about.ways > 1 { slot % base } else { slot };
-            let score = about.score(h, i, j);
-            if seen.insert((o % n, place, score)) {
-                cells[o][slot] = Some(score);
+            // The head and the row are those of the place.
+            let place = (o % n) * places + slot % places;
+            if !std::mem::replace(&mut seen[place * about.keys + j], true) {
+                cells[o][slot] = Some(about.score(h, i, j));
             }
         }
     }
-    let spread = Arc::new(Layout::new(cells, "scores by feature"));
+    let spread = packed.shared(Layout::new(cells, "scores by feature"));
     let shape = Shape::Scores {
         heads: about.heads,
         rows: about.rows,

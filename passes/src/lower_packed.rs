@@ -55,6 +55,7 @@ impl Lower for LowerPacked {
                 ports: Vec::new(),
                 output_factors: Vec::new(),
                 approximations: Vec::new(),
+                layouts: Vec::new(),
             },
             values: BTreeMap::new(),
             layouts: BTreeMap::new(),
@@ -196,10 +197,11 @@ impl Lowering<'_> {
                 shifted: false,
             },
         );
-        Ok(Arc::new(plain.map("factors", |e| {
+        let factors = plain.map("factors", |e| {
             let (row, head) = (e as usize / cols, e as usize % cols);
             (head * rows + row) as u32
-        })))
+        });
+        Ok(self.packed.shared(factors))
     }
 
     fn spread_over(&mut self, user: ValueId, x: ValueId) -> Result<Arc<Layout>, PassError> {
@@ -209,7 +211,7 @@ impl Lowering<'_> {
             (None, Shape::Matrix { .. }) => self.matrix(x)?,
             _ => return Err(self.refuse(user, "the scaled value is made after its factor")),
         };
-        Ok(Arc::new(match (&self.poly.node(user).op, shape) {
+        let spread = match (&self.poly.node(user).op, shape) {
             (PolyOp::ScaleRows, Shape::Matrix { cols, .. }) => per_row_layout(&base, cols),
             _ => {
                 let heads = match self.operand(user, 1)?.1 {
@@ -218,7 +220,8 @@ impl Lowering<'_> {
                 };
                 per_head_layout(&base, shape, heads)
             }
-        }))
+        };
+        Ok(self.packed.shared(spread))
     }
 
     /// The factor `r` in the layout that scaling `x` needs: as it is, or converted (one level).

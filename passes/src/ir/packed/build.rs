@@ -37,6 +37,16 @@ impl PackedGraph {
             .add(&scope.name, op, operands, scope.shape, scope.layer)
     }
 
+    /// One copy of equal layouts: large graphs repeat them in every block.
+    pub fn shared(&mut self, layout: Layout) -> Arc<Layout> {
+        if let Some(known) = self.layouts.iter().find(|l| ***l == layout) {
+            return Arc::clone(known);
+        }
+        let layout = Arc::new(layout);
+        self.layouts.push(Arc::clone(&layout));
+        layout
+    }
+
     /// The layout of a value.
     pub fn layout(&self, v: ValueId) -> &Arc<Layout> {
         &self.graph.node(v).op.layout

@@ -1,6 +1,5 @@
 //! Where the elements of a value sit in the slots of its ciphertexts.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// An element number (row-major in the value's shape) or nothing.
@@ -113,17 +112,32 @@ impl Layout {
         self.note
     }
 
-    /// (ciphertext, slot) of every copy of every element, within one period.
-    pub fn holders(&self) -> BTreeMap<u32, Vec<(usize, usize)>> {
-        let mut map: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
-        for (c, cells) in self.cells.iter().enumerate() {
-            for (slot, cell) in cells.iter().enumerate() {
-                if let Some(e) = cell {
-                    map.entry(*e).or_default().push((c, slot));
-                }
+    /// (ciphertext, slot) of every copy of every element, within one period, of the slots that `keep` chooses.
+    pub fn holders(&self, keep: impl Fn(usize) -> bool) -> Holders {
+        let held = || {
+            self.cells.iter().enumerate().flat_map(|(c, cells)| {
+                let slots = cells.iter().enumerate();
+                slots.filter_map(move |(slot, cell)| cell.map(|e| (e, c, slot)))
+            })
+        };
+        let count = held().map(|(e, _, _)| e as usize + 1).max().unwrap_or(0);
+        let mut first = vec![0u32; count + 1];
+        for (e, _, slot) in held() {
+            first[e as usize + 1] += u32::from(keep(slot));
+        }
+        for e in 0..count {
+            first[e + 1] += first[e];
+        }
+        let mut next = first.clone();
+        let mut places = vec![(0, 0); first[count] as usize];
+        for (e, c, slot) in held() {
+            if keep(slot) {
+                let at = &mut next[e as usize];
+                places[*at as usize] = (c as u32, slot as u32);
+                *at += 1;
             }
         }
-        map
+        Holders { first, places }
     }
 
     /// Whether the elements agree in all slots where both layouts hold one, and neither has more ciphertexts or holds
@@ -156,6 +170,25 @@ impl Layout {
         all.sort_unstable();
         all.dedup();
         all.len()
+    }
+}
+
+/// Where each element of a layout is.
+#[derive(Clone, Debug)]
+pub struct Holders {
+    /// Element e is at `places[first[e]..first[e + 1]]`.
+    first: Vec<u32>,
+    places: Vec<(u32, u32)>,
+}
+
+impl Holders {
+    /// (ciphertext, slot) of every copy of an element.
+    pub fn of(&self, element: u32) -> &[(u32, u32)] {
+        let e = element as usize;
+        match (self.first.get(e), self.first.get(e + 1)) {
+            (Some(&from), Some(&to)) => &self.places[from as usize..to as usize],
+            _ => &[],
+        }
     }
 }
 

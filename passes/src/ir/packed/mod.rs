@@ -30,13 +30,7 @@ pub struct Plaintexts {
 impl Plaintexts {
     /// Stores a vector (its length a power of two), reduced to its period, or finds it.
     pub fn insert(&mut self, mut vector: Vec<f64>) -> PlaintextId {
-        while vector.len() > 1 && vector.len().is_multiple_of(2) {
-            let half = vector.len() / 2;
-            if vector[..half] != vector[half..] {
-                break;
-            }
-            vector.truncate(half);
-        }
+        reduce_period(&mut vector);
         // -0 and 0 are one value.
         let key: Vec<u64> = vector.iter().map(|v| (v + 0.0).to_bits()).collect();
         let next = self.vectors.len();
@@ -55,6 +49,17 @@ impl Plaintexts {
     /// All vectors, in order of their ids.
     pub fn vectors(&self) -> &[Vec<f64>] {
         &self.vectors
+    }
+}
+
+/// Cuts a vector that repeats down to one period.
+pub fn reduce_period(vector: &mut Vec<f64>) {
+    while vector.len() > 1 && vector.len().is_multiple_of(2) {
+        let half = vector.len() / 2;
+        if vector[..half] != vector[half..] {
+            break;
+        }
+        vector.truncate(half);
     }
 }
 
@@ -161,6 +166,8 @@ pub struct PackedGraph {
     pub output_factors: Vec<f64>,
     /// Approximations by layer, for the report.
     pub approximations: Vec<(usize, Approximation)>,
+    /// Layouts given out by [`PackedGraph::shared`].
+    pub layouts: Vec<Arc<Layout>>,
 }
 
 impl Kernel {
