@@ -3,7 +3,9 @@
 mod packed_models;
 mod support;
 
+mod altered;
 mod assign_levels;
+mod calibrate_ranges;
 mod defer_normalisation;
 mod emit;
 mod fold_centring;
