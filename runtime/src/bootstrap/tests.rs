@@ -416,7 +416,7 @@ fn keys_of_all_kinds_fit_eight_gibibytes_at_secure() {
                 crate::rlwe::KeyKind::DenseToSparse => (1, params.encapsulation().len()),
                 _ => (params.digits().iter().filter(live).count(), special),
             };
-            total += digits * 2 * (limbs.len() + special) * 4 << params.log_n();
+            total += (digits * 2 * (limbs.len() + special) * 4) << params.log_n();
         }
         (request.len(), total as f64 / 2f64.powi(30))
     };
