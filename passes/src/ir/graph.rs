@@ -1,6 +1,7 @@
 //! A directed acyclic graph of values with ordered operands, on petgraph.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
@@ -199,5 +200,40 @@ impl<O> Graph<O> {
             }
         }
         self.dag.retain_nodes(|_, i| alive.contains(&ValueId(i)));
+    }
+
+    /// Writes the text of a graph of kind `stage`: one line a value in topological order, `text` giving its operation, the facts
+    /// in a column of their own.
+    pub fn write(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        stage: &str,
+        text: impl Fn(ValueId) -> String,
+    ) -> fmt::Result {
+        writeln!(f, "{stage} {} {{", self.name)?;
+        let lines: Vec<(String, String)> = self
+            .topological()
+            .into_iter()
+            .map(|v| {
+                let node = self.node(v);
+                let mut facts = format!(": {}", node.shape);
+                if let Some(range) = node.range {
+                    facts += &format!(" in {range}");
+                }
+                (format!("  %{} = {}", node.name, text(v)), facts)
+            })
+            .collect();
+        let width = lines
+            .iter()
+            .map(|(op, _)| op.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (op, facts) in lines {
+            writeln!(f, "{op:width$} {facts}")?;
+        }
+        for (name, v) in &self.outputs {
+            writeln!(f, "  output {name} = %{}", self.node(*v).name)?;
+        }
+        write!(f, "}}")
     }
 }

@@ -8,31 +8,7 @@ use crate::ir::tensor::RowMap;
 
 impl fmt::Display for PolyGraph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "poly {} {{", self.name)?;
-        let lines: Vec<(String, String)> = self
-            .topological()
-            .into_iter()
-            .map(|v| {
-                let node = self.node(v);
-                let mut facts = format!(": {}", node.shape);
-                if let Some(range) = node.range {
-                    facts += &format!(" in {range}");
-                }
-                (format!("  %{} = {}", node.name, self.text(v)), facts)
-            })
-            .collect();
-        let width = lines
-            .iter()
-            .map(|(op, _)| op.chars().count())
-            .max()
-            .unwrap_or(0);
-        for (op, facts) in lines {
-            writeln!(f, "{op:width$} {facts}")?;
-        }
-        for (name, v) in &self.outputs {
-            writeln!(f, "  output {name} = %{}", self.node(*v).name)?;
-        }
-        write!(f, "}}")
+        self.write(f, "poly", |v| self.text(v))
     }
 }
 
