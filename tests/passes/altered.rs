@@ -2,10 +2,9 @@
 
 use heron_passes::defer_normalisation::DeferNormalisation;
 use heron_passes::ir::poly::{PolyGraph, PolyOp};
-use heron_passes::ir::shape::Shape;
 use heron_passes::pass::{Changed, Manager, Pass, PassCx, PassError};
 
-use crate::support::{difference, graph, matrix, poly_input};
+use crate::support::{attention, difference, matrix};
 
 /// defer-normalisation, but it loses the constant factor between the weights and A·V.
 struct LosesTheFactor;
@@ -46,37 +45,15 @@ impl Pass for LeavesAHole {
     }
 }
 
-fn attention() -> PolyGraph {
-    let mut g: PolyGraph = graph("t");
-    let q = poly_input(&mut g, "q", 4, 4);
-    let k = poly_input(&mut g, "k", 4, 4);
-    let v = poly_input(&mut g, "v", 4, 4);
-    let scores = Shape::Scores {
-        heads: 2,
-        rows: 4,
-        keys: 4,
-    };
-    let n = g.add(
-        "n",
-        PolyOp::Scores {
-            heads: 2,
-            mask: None,
-        },
-        &[q, k],
-        scores,
-        0,
-    );
-    let sum = PolyOp::KeySum {
-        scale: 0.5,
-        shift: 1.0,
-    };
-    let r = g.add("r", sum, &[n], Shape::PerHead { heads: 2, rows: 4 }, 0);
-    let p = g.add("p", PolyOp::ScaleHeads, &[n, r], scores, 0);
-    let unit = PolyOp::Affine {
+/// An attention head whose weights carry a constant factor.
+fn scaled_attention() -> PolyGraph {
+    let (mut g, p, v) = attention();
+    let scores = g.node(p).shape;
+    let factor = PolyOp::Affine {
         scale: 3.0,
         shift: 0.0,
     };
-    let unit = g.add("unit", unit, &[p], scores, 0);
+    let unit = g.add("unit", factor, &[p], scores, 0);
     let o = g.add(
         "o",
         PolyOp::Values { heads: 2 },
@@ -90,7 +67,7 @@ fn attention() -> PolyGraph {
 
 #[test]
 fn an_altered_pass_is_caught_by_values_and_by_text() {
-    let before = attention();
+    let before = scaled_attention();
     let (mut right, mut wrong) = (before.clone(), before.clone());
     DeferNormalisation
         .run(&mut right, &mut PassCx::default())
@@ -109,7 +86,7 @@ fn an_altered_pass_is_caught_by_values_and_by_text() {
 
 #[test]
 fn the_manager_names_the_pass_that_left_an_invalid_graph() {
-    let mut g = attention();
+    let mut g = scaled_attention();
     let error = Manager::new().run(&LeavesAHole, &mut g).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("leaves-a-hole"), "{text}");

@@ -1,45 +1,8 @@
 use heron_passes::defer_normalisation::DeferNormalisation;
-use heron_passes::ir::graph::ValueId;
-use heron_passes::ir::poly::{PolyGraph, PolyOp};
-use heron_passes::ir::shape::Shape;
+use heron_passes::ir::poly::PolyOp;
 use heron_passes::pass::{Pass, PassCx};
 
-use crate::support::{graph, matrix, poly_input, run_pass, snapshot};
-
-/// n and r from inputs, p = n · r; returns (graph, p, v).
-fn attention() -> (PolyGraph, ValueId, ValueId) {
-    let mut g: PolyGraph = graph("t");
-    let q = poly_input(&mut g, "q", 4, 4);
-    let k = poly_input(&mut g, "k", 4, 4);
-    let v = poly_input(&mut g, "v", 4, 4);
-    let scores = Shape::Scores {
-        heads: 2,
-        rows: 4,
-        keys: 4,
-    };
-    let n = g.add(
-        "n",
-        PolyOp::Scores {
-            heads: 2,
-            mask: None,
-        },
-        &[q, k],
-        scores,
-        0,
-    );
-    let r = g.add(
-        "r",
-        PolyOp::KeySum {
-            scale: 0.5,
-            shift: 1.0,
-        },
-        &[n],
-        Shape::PerHead { heads: 2, rows: 4 },
-        0,
-    );
-    let p = g.add("p", PolyOp::ScaleHeads, &[n, r], scores, 0);
-    (g, p, v)
-}
+use crate::support::{attention, matrix, run_pass, snapshot};
 
 #[test]
 fn moves_the_row_factor_past_the_product_with_v() {

@@ -291,3 +291,38 @@ fn measured(tensor: &TensorGraph, sites: &SiteRanges) -> SiteRanges {
     found.0.values_mut().for_each(|r| *r = r.rounded_outward());
     found
 }
+
+/// An attention head's weights, n and r from inputs, p = n · r; returns (graph, p, v).
+pub fn attention() -> (PolyGraph, ValueId, ValueId) {
+    let mut g: PolyGraph = graph("t");
+    let q = poly_input(&mut g, "q", 4, 4);
+    let k = poly_input(&mut g, "k", 4, 4);
+    let v = poly_input(&mut g, "v", 4, 4);
+    let scores = Shape::Scores {
+        heads: 2,
+        rows: 4,
+        keys: 4,
+    };
+    let n = g.add(
+        "n",
+        PolyOp::Scores {
+            heads: 2,
+            mask: None,
+        },
+        &[q, k],
+        scores,
+        0,
+    );
+    let r = g.add(
+        "r",
+        PolyOp::KeySum {
+            scale: 0.5,
+            shift: 1.0,
+        },
+        &[n],
+        Shape::PerHead { heads: 2, rows: 4 },
+        0,
+    );
+    let p = g.add("p", PolyOp::ScaleHeads, &[n, r], scores, 0);
+    (g, p, v)
+}
