@@ -178,6 +178,8 @@ impl Block<'_, '_> {
             | TensorOp::Multiply
             | TensorOp::Scores { .. }
             | TensorOp::Values { .. } => 2,
+            // The mask may be an operand.
+            TensorOp::Softmax { .. } if operands.len() == 2 => 2,
             _ => 1,
         };
         if operands.len() != expected {
@@ -212,7 +214,7 @@ impl Block<'_, '_> {
             TensorOp::PowerSoftmax { power, epsilon } => {
                 self.power_softmax(operands[0], *power, *epsilon)?
             }
-            TensorOp::Softmax => {
+            TensorOp::Softmax { .. } => {
                 return Err(self.refuse(
                     "plain Softmax has no polynomial form here",
                     "train with PowerSoftmax (x^p / sum x^p, p even), which heron compiles",

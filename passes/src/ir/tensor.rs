@@ -4,6 +4,8 @@
 
 mod eval;
 mod print;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use eval::{EvalError, Evaluated};
@@ -118,8 +120,12 @@ pub enum TensorOp {
         /// Added to the sum over keys (an ε on the mean is multiplied by the number of keys by the front end).
         epsilon: f64,
     },
-    /// Operand s: Scores. Plain softmax over keys; refused in this version by name.
-    Softmax,
+    /// Operands s: Scores and, where the mask is encrypted, m: Scores of 0 and 1. Output: Scores, e^s·mask·m over its sum over
+    /// keys; a row without keys gives 0.
+    Softmax {
+        /// (rows × keys) of 0 and 1; `None` is all ones.
+        mask: Option<Matrix>,
+    },
     /// Operands p: Scores, v [keys, heads·h]: Matrix [rows, heads·h].
     Values {
         /// Number of heads.

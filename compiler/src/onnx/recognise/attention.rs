@@ -398,7 +398,11 @@ impl Lowerer<'_> {
                 LayerKind::PowerSoftmax,
                 "power_softmax",
             ),
-            None => (TensorOp::Softmax, LayerKind::Softmax, "softmax"),
+            None => (
+                TensorOp::Softmax { mask: None },
+                LayerKind::Softmax,
+                "softmax",
+            ),
         };
         self.count(block);
         let layer = self.layer(top, "", kind, &w.nodes);

@@ -176,6 +176,35 @@ fn scores(
     out
 }
 
+/// e^s · factor over its sum in rows of `keys`; the largest score of a row that counts is taken off first, so that nothing overflows.
+/// A row without keys gives 0.
+fn softmax(scores: &[f64], keys: usize, factor: impl Fn(usize) -> f64) -> Vec<f64> {
+    let mut out = Vec::with_capacity(scores.len());
+    for (r, row) in scores.chunks_exact(keys).enumerate() {
+        let factors: Vec<f64> = (0..keys).map(|j| factor(r * keys + j)).collect();
+        let top = row
+            .iter()
+            .zip(&factors)
+            .filter(|(_, &f)| f != 0.0)
+            .map(|(&s, _)| s)
+            .fold(f64::NEG_INFINITY, f64::max);
+        let powers: Vec<f64> = row
+            .iter()
+            .zip(&factors)
+            .map(|(s, f)| {
+                if *f == 0.0 {
+                    0.0
+                } else {
+                    f * libm::exp(s - top)
+                }
+            })
+            .collect();
+        let sum: f64 = powers.iter().sum();
+        out.extend(powers.iter().map(|p| if *p == 0.0 { 0.0 } else { p / sum }));
+    }
+    out
+}
+
 impl TensorGraph {
     /// Evaluates every value for one input: `inputs` holds, per graph input, the user's numbers without batch axis.
     ///
@@ -283,18 +312,21 @@ impl TensorGraph {
                 }
                 return Ok((out, Some(sums)));
             }
-            TensorOp::Softmax => {
-                let Shape::Scores { keys, .. } = node.shape else {
+            TensorOp::Softmax { mask } => {
+                let Shape::Scores { rows, keys, .. } = node.shape else {
                     return Err(form("scores are expected"));
                 };
-                let mut out = Vec::with_capacity(node.shape.len());
-                for row in get(0)?.chunks_exact(keys) {
-                    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    let powers: Vec<f64> = row.iter().map(|s| libm::exp(s - top)).collect();
-                    let sum: f64 = powers.iter().sum();
-                    out.extend(powers.iter().map(|p| p / sum));
-                }
-                out
+                let encrypted = match operands.len() {
+                    2 => Some(get(1)?),
+                    _ => None,
+                };
+                let factor = |i: usize| {
+                    let constant = mask
+                        .as_ref()
+                        .map_or(1.0, |m| m.at(i / keys % rows, i % keys));
+                    constant * encrypted.and_then(|m| m.get(i)).copied().unwrap_or(1.0)
+                };
+                softmax(get(0)?, keys, factor)
             }
             TensorOp::Values { heads } => {
                 let Shape::Scores { rows, keys, .. } = self.node(operands[0]).shape else {

@@ -67,7 +67,10 @@ impl TensorGraph {
             TensorOp::PowerSoftmax { power, epsilon } => {
                 format!("power_softmax {list}, p {power}, epsilon {epsilon:.3e}")
             }
-            TensorOp::Softmax => format!("softmax {list}"),
+            TensorOp::Softmax { mask } => {
+                let masked = if mask.is_some() { ", masked" } else { "" };
+                format!("softmax {list}{masked}")
+            }
             TensorOp::Values { heads } => format!("values {list}, heads {heads}"),
             TensorOp::LayerNorm {
                 epsilon, centre, ..

@@ -89,6 +89,8 @@ impl TensorGraph {
             | TensorOp::Multiply
             | TensorOp::Scores { .. }
             | TensorOp::Values { .. } => 2,
+            // The mask may be an operand.
+            TensorOp::Softmax { .. } if shapes.len() == 2 => 2,
             _ => 1,
         };
         same(
@@ -157,9 +159,19 @@ impl TensorGraph {
                 }
                 scores_only(out)
             }
-            TensorOp::Softmax => {
-                same(out, shapes[0])?;
-                scores_only(out)
+            TensorOp::Softmax { mask } => {
+                for shape in &shapes {
+                    same(out, *shape)?;
+                }
+                let Shape::Scores { rows, keys, .. } = out else {
+                    return Err(("scores".into(), out.to_string()));
+                };
+                let Some(m) = mask else { return Ok(()) };
+                constant(m, (rows, keys))?;
+                match m.data.iter().find(|&&x| x != 0.0 && x != 1.0) {
+                    Some(x) => Err(("a mask of 0 and 1".into(), x.to_string())),
+                    None => Ok(()),
+                }
             }
             TensorOp::Values { heads } => {
                 let (
