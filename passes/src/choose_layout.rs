@@ -219,7 +219,7 @@ pub fn choose_features(graph: &mut PolyGraph) -> BTreeMap<ValueId, Features> {
                         use_as(*o, Some(heads), at == 1, at);
                     }
                 }
-                PolyOp::Values { heads } => {
+                PolyOp::Values { heads, .. } => {
                     if let Some(o) = operands.get(1) {
                         use_as(*o, Some(heads), true, 1);
                     }

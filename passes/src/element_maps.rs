@@ -98,21 +98,34 @@ impl ElementMap for ColumnSumMap {
 }
 
 /// Σ over the keys of a head and row, times `scale`, plus `shift`. Scores are numbered (head · rows + row) · keys + key.
-pub struct KeySumMap {
+pub struct KeySumMap<'a> {
     /// Keys of the operand.
     pub keys: usize,
     /// Factor.
     pub scale: f64,
     /// Added afterwards.
     pub shift: f64,
+    /// (rows × keys), the same for every head.
+    pub weights: Option<&'a Matrix>,
 }
 
-impl ElementMap for KeySumMap {
+/// The weight of a score, the same for every head; 1 without weights.
+fn weight(weights: Option<&Matrix>, element: u32) -> f64 {
+    weights.map_or(1.0, |w| {
+        let at = element as usize % w.data.len().max(1);
+        w.data.get(at).copied().unwrap_or(0.0)
+    })
+}
+
+impl ElementMap for KeySumMap<'_> {
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
-        out.extend((0..self.keys).map(|k| Contribution {
-            source: 0,
-            element: element * self.keys as u32 + k as u32,
-            coefficient: self.scale,
+        out.extend((0..self.keys).map(|k| {
+            let score = element * self.keys as u32 + k as u32;
+            Contribution {
+                source: 0,
+                element: score,
+                coefficient: self.scale * weight(self.weights, score),
+            }
         }));
     }
 
@@ -132,12 +145,7 @@ pub struct PackScores<'a> {
 
 impl ElementMap for PackScores<'_> {
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
-        let factor = self.mask.map_or(1.0, |m| {
-            m.data
-                .get(element as usize % m.data.len().max(1))
-                .copied()
-                .unwrap_or(0.0)
-        });
+        let factor = weight(self.mask, element);
         if factor != 0.0 {
             out.extend((0..self.width).map(|x| Contribution {
                 source: 0,
@@ -145,6 +153,26 @@ impl ElementMap for PackScores<'_> {
                 coefficient: factor,
             }));
         }
+    }
+
+    fn bias(&self, _: u32) -> f64 {
+        0.0
+    }
+}
+
+/// Scores times their weights.
+pub struct WeightScores<'a> {
+    /// (rows × keys), the same for every head.
+    pub weights: &'a Matrix,
+}
+
+impl ElementMap for WeightScores<'_> {
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        out.push(Contribution {
+            source: 0,
+            element,
+            coefficient: weight(Some(self.weights), element),
+        });
     }
 
     fn bias(&self, _: u32) -> f64 {

@@ -64,9 +64,14 @@ fn affine_into_operand(graph: &mut PolyGraph, v: ValueId) -> bool {
             };
             PolyOp::Linear(scaled(linear, scale, shift, cols))
         }
-        PolyOp::KeySum { scale: s, shift: t } => PolyOp::KeySum {
+        PolyOp::KeySum {
+            scale: s,
+            shift: t,
+            weights,
+        } => PolyOp::KeySum {
             scale: s * scale,
             shift: t * scale + shift,
+            weights: weights.clone(),
         },
         PolyOp::ColumnSum { scale: s, shift: t } => PolyOp::ColumnSum {
             scale: s * scale,
@@ -191,9 +196,14 @@ fn affine_into_users(graph: &mut PolyGraph, v: ValueId) -> bool {
                 }
                 PolyOp::Linear(linear)
             }
-            PolyOp::KeySum { scale: s, shift: t } => PolyOp::KeySum {
+            PolyOp::KeySum {
+                scale: s,
+                shift: t,
+                weights,
+            } => PolyOp::KeySum {
                 scale: s * scale,
                 shift: *t,
+                weights: weights.clone(),
             },
             PolyOp::ColumnSum { scale: s, shift: t } => PolyOp::ColumnSum {
                 scale: s * scale,

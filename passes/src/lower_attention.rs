@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::element_maps::{Copy, PackScores};
+use crate::element_maps::{Copy, PackScores, WeightScores};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
 use crate::ir::packed::layout::{Cell, Layout};
@@ -174,12 +174,13 @@ fn score_layout(
     Layout::new(cells, "scores by rotation")
 }
 
-/// Σ_j n_ij v_j, unnormalised; `target` is the layout of the result.
+/// Σ_j factors_ij n_ij v_j, unnormalised; `target` is the layout of the result.
 pub fn lower_values(
     packed: &mut PackedGraph,
     scope: &Scope,
     (scores, v): (ValueId, ValueId),
     about: Attention,
+    factors: Option<&Matrix>,
     target: &Arc<Layout>,
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
@@ -221,7 +222,13 @@ pub fn lower_values(
         shape,
         ..scope.clone()
     };
-    let weights = linear(packed, &inner, scores, &spread, &Copy, None)?;
+    let weights = match factors {
+        None => linear(packed, &inner, scores, &spread, &Copy, None)?,
+        Some(weights) => {
+            let map = WeightScores { weights };
+            linear(packed, &inner, scores, &spread, &map, None)?
+        }
+    };
     let pairs = (0..n)
         .map(|k| {
             (0..rotations)

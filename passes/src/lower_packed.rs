@@ -105,7 +105,8 @@ impl Lowering<'_> {
     /// Heads must divide the features before layouts can be made.
     fn check_heads(&self) -> Result<(), PassError> {
         for v in self.poly.topological() {
-            let (PolyOp::Scores { heads, .. } | PolyOp::Values { heads }) = self.poly.node(v).op
+            let (PolyOp::Scores { heads, .. } | PolyOp::Values { heads, .. }) =
+                self.poly.node(v).op
             else {
                 continue;
             };
@@ -347,15 +348,27 @@ impl Lowering<'_> {
                 )
                 .map_err(|e| self.refuse(v, e))
             }
-            PolyOp::Values { heads } => {
+            PolyOp::Values { heads, weights } => {
                 let (n, x) = (self.operand(v, 0)?, self.operand(v, 1)?);
                 let about = self.attention(v, *heads, scope.shape, x.1)?;
                 let operands = (self.of(n.0)?, self.of(x.0)?);
                 let target = self.matrix(v)?;
-                lower_values(&mut self.packed, &scope, operands, about, &target, bound)
-                    .map_err(|e| self.refuse(v, e))
+                lower_values(
+                    &mut self.packed,
+                    &scope,
+                    operands,
+                    about,
+                    weights.as_ref(),
+                    &target,
+                    bound,
+                )
+                .map_err(|e| self.refuse(v, e))
             }
-            PolyOp::KeySum { scale, shift } => {
+            PolyOp::KeySum {
+                scale,
+                shift,
+                weights,
+            } => {
                 let (n, shape) = self.operand(v, 0)?;
                 let Shape::Scores { keys, .. } = shape else {
                     return Err(self.refuse(v, format!("expected scores, found {shape}")));
@@ -365,6 +378,7 @@ impl Lowering<'_> {
                     keys,
                     scale: *scale,
                     shift: *shift,
+                    weights: weights.as_ref(),
                 };
                 let source = self.of(n)?;
                 linear(&mut self.packed, &scope, source, &target, &map, bound)

@@ -61,7 +61,7 @@ pub fn normalise(graph: &mut PolyGraph) -> Result<Vec<OutputFactor>, PassError> 
                 linear.bias.iter_mut().for_each(|b| times(b, out));
             }
             PolyOp::Affine { scale, shift }
-            | PolyOp::KeySum { scale, shift }
+            | PolyOp::KeySum { scale, shift, .. }
             | PolyOp::ColumnSum { scale, shift } => {
                 *scale *= ratio;
                 *shift *= out;

@@ -221,7 +221,11 @@ impl Block<'_, '_> {
                 ))
             }
             TensorOp::Values { heads } => {
-                self.add("", PolyOp::Values { heads: *heads }, operands, shape)
+                let op = PolyOp::Values {
+                    heads: *heads,
+                    weights: None,
+                };
+                self.add("", op, operands, shape)
             }
             TensorOp::LayerNorm {
                 gamma,
@@ -277,7 +281,12 @@ impl Block<'_, '_> {
         )?;
         let per_head = Shape::PerHead { heads, rows };
         let (scale, shift) = (fit.input.0, fit.input.0 * epsilon + fit.input.1);
-        let u = self.add("den", PolyOp::KeySum { scale, shift }, &[n], per_head);
+        let sum = PolyOp::KeySum {
+            scale,
+            shift,
+            weights: None,
+        };
+        let u = self.add("den", sum, &[n], per_head);
         let approximation = Approximation {
             function: "1/x".into(),
             interval: (interval.lo, interval.hi),

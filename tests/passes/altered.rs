@@ -56,7 +56,10 @@ fn scaled_attention() -> PolyGraph {
     let unit = g.add("unit", factor, &[p], scores, 0);
     let o = g.add(
         "o",
-        PolyOp::Values { heads: 2 },
+        PolyOp::Values {
+            heads: 2,
+            weights: None,
+        },
         &[unit, v],
         matrix(4, 4),
         0,

@@ -7,7 +7,16 @@ use crate::support::{attention, matrix, run_pass, snapshot};
 #[test]
 fn moves_the_row_factor_past_the_product_with_v() {
     let (mut g, p, v) = attention();
-    let o = g.add("o", PolyOp::Values { heads: 2 }, &[p, v], matrix(4, 4), 0);
+    let o = g.add(
+        "o",
+        PolyOp::Values {
+            heads: 2,
+            weights: None,
+        },
+        &[p, v],
+        matrix(4, 4),
+        0,
+    );
     g.outputs.push(("o".into(), o));
     snapshot(
         "defer-normalisation__moves_row_factor",
@@ -19,7 +28,16 @@ fn moves_the_row_factor_past_the_product_with_v() {
 fn leaves_unscaled_weights_alone() {
     let (mut g, p, v) = attention();
     let n = g.operands(p)[0];
-    let o = g.add("o", PolyOp::Values { heads: 2 }, &[n, v], matrix(4, 4), 0);
+    let o = g.add(
+        "o",
+        PolyOp::Values {
+            heads: 2,
+            weights: None,
+        },
+        &[n, v],
+        matrix(4, 4),
+        0,
+    );
     g.outputs.push(("o".into(), o));
     g.remove_dead(|op| matches!(op, PolyOp::Input { .. }));
     snapshot(

@@ -211,6 +211,7 @@ fn a_key_that_is_also_a_query_is_moved_by_an_identity_map() {
     let sum = PolyOp::KeySum {
         scale: 0.5,
         shift: 0.0,
+        weights: None,
     };
     let per_head = Shape::PerHead { heads: 1, rows: 4 };
     let u = m.add("u", sum, &[s], per_head);
@@ -298,4 +299,44 @@ fn a_division_and_an_inverse_root_have_no_constant_products_inside() {
     let r = m.add("r", evaluate(inverse, "1/sqrt(x)"), &[x], shape);
     let packed = check("root", &m.finish(r), 8, None);
     snapshot("lower-evaluate__inverse_root", &packed.print());
+}
+
+#[test]
+fn weights_of_sums_and_values_and_factors_of_scores_are_kept() {
+    let mut m = Model::new("weighted");
+    let (rows, heads, head) = (6, 2, 4);
+    let x = m.input("x", rows, 8);
+    let [q, k, v] = ["q", "k", "v"].map(|name| m.dense(name, x, heads * head));
+    let keys = rows;
+    let scores = Shape::Scores { heads, rows, keys };
+    let per_head = Shape::PerHead { heads, rows };
+    let cols = heads * head;
+    let matrix = Shape::Matrix { rows, cols };
+    let mut weights = Matrix::zeros(rows, keys);
+    for i in 0..rows {
+        for j in 0..=i {
+            weights.data[i * keys + j] = 1.0 / (i + 1) as f64;
+        }
+    }
+    let weights = Some(weights);
+    let op = PolyOp::Scores { heads, mask: None };
+    let s = m.add("s", op, &[q, k], scores);
+    let n = m.add("n", PolyOp::Multiply, &[s, s], scores);
+    let sum = |weights| PolyOp::KeySum {
+        scale: 0.4,
+        shift: -0.3,
+        weights,
+    };
+    let u = m.add("u", sum(weights.clone()), &[n], per_head);
+    // Normalised scores that are used again.
+    let y = m.add("y", PolyOp::ScaleHeads, &[n, u], scores);
+    let y2 = m.add("y2", PolyOp::Multiply, &[y, y], scores);
+    let u2 = m.add("u2", sum(weights.clone()), &[y2], per_head);
+    let values = PolyOp::Values { heads, weights };
+    let av = m.add("av", values, &[y2, v], matrix);
+    let o = m.add("o", PolyOp::ScaleHeads, &[av, u2], matrix);
+    let graph = m.finish(o);
+    for (slots, batch) in [(256, None), (1024, Some(2))] {
+        check("weighted", &graph, slots, batch);
+    }
 }

@@ -174,10 +174,19 @@ impl Model {
         let sum = PolyOp::KeySum {
             scale: 0.9,
             shift: -0.3,
+            weights: None,
         };
         let u = self.add("u", sum, &[n], per_head);
         let r = self.add("r", evaluate(reciprocal(), "1/x"), &[u], per_head);
-        let av = self.add("av", PolyOp::Values { heads }, &[n, v], matrix);
+        let av = self.add(
+            "av",
+            PolyOp::Values {
+                heads,
+                weights: None,
+            },
+            &[n, v],
+            matrix,
+        );
         self.add("o", PolyOp::ScaleHeads, &[av, r], matrix)
     }
 

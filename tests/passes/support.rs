@@ -318,6 +318,7 @@ pub fn attention() -> (PolyGraph, ValueId, ValueId) {
         PolyOp::KeySum {
             scale: 0.5,
             shift: 1.0,
+            weights: None,
         },
         &[n],
         Shape::PerHead { heads: 2, rows: 4 },

@@ -216,20 +216,39 @@ impl PolyGraph {
                 };
                 scores(get(0)?, get(1)?, *heads, rows, keys, mask.as_ref())
             }
-            PolyOp::Values { heads } => {
+            PolyOp::Values { heads, weights } => {
                 let (Some(Shape::Scores { rows, keys, .. }), Shape::Matrix { cols, .. }) =
                     (shape_of(0), node.shape)
                 else {
                     return Err(unfit());
                 };
-                attention_values(get(0)?, get(1)?, *heads, rows, keys, cols)
+                let weighted;
+                let n = match weights {
+                    None => get(0)?,
+                    Some(w) => {
+                        weighted = times(get(0)?, w);
+                        &weighted
+                    }
+                };
+                attention_values(n, get(1)?, *heads, rows, keys, cols)
             }
-            PolyOp::KeySum { scale, shift } => {
+            PolyOp::KeySum {
+                scale,
+                shift,
+                weights,
+            } => {
                 let Some(Shape::Scores { keys, .. }) = shape_of(0) else {
                     return Err(unfit());
                 };
-                get(0)?
-                    .chunks(keys)
+                let weighted;
+                let n = match weights {
+                    None => get(0)?,
+                    Some(w) => {
+                        weighted = times(get(0)?, w);
+                        &weighted
+                    }
+                };
+                n.chunks(keys)
                     .map(|row| shift + scale * row.iter().sum::<f64>())
                     .collect()
             }
@@ -274,6 +293,12 @@ impl PolyGraph {
             }
         })
     }
+}
+
+/// Scores times weights that are the same for every head.
+fn times(scores: &[f64], weights: &Matrix) -> Vec<f64> {
+    let all = weights.data.iter().cycle();
+    scores.iter().zip(all).map(|(n, w)| n * w).collect()
 }
 
 fn scores(

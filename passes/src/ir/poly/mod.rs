@@ -115,17 +115,23 @@ pub enum PolyOp {
         /// (rows × keys) of 0 and 1; `None` is all ones.
         mask: Option<Matrix>,
     },
-    /// Operand n: Scores → PerHead: shift + scale · Σ over keys. One level.
+    /// Operand n: Scores → PerHead: shift + scale · Σ over keys of weights · n. One level.
     KeySum {
         /// Factor.
         scale: f64,
         /// Added afterwards.
         shift: f64,
+        /// (rows × keys), the same for every head, for instance a mask; `None` is all ones. Costs nothing: the sum is a product
+        /// with plaintexts anyway.
+        weights: Option<Matrix>,
     },
-    /// Operands n: Scores, v [keys, heads·h] → Matrix [rows, heads·h], unnormalised A·V. Two levels for n, one for v.
+    /// Operands n: Scores, v [keys, heads·h] → Matrix [rows, heads·h], unnormalised A·V with A = weights · n. Two levels for n,
+    /// one for v.
     Values {
         /// Number of heads.
         heads: usize,
+        /// (rows × keys), the same for every head, for instance a mask; `None` is all ones. Costs nothing.
+        weights: Option<Matrix>,
     },
     /// Operands o: Matrix [rows, heads·h] or Scores, r: PerHead: each head's columns (or scores) of a row times its factor.
     /// One level. On Scores only before the pass `defer-normalisation`.

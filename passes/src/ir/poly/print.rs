@@ -52,10 +52,18 @@ impl PolyGraph {
                     if mask.is_some() { ", masked" } else { "" }
                 )
             }
-            PolyOp::KeySum { scale, shift } => {
-                format!("key_sum {list}, scale {scale:.4}, shift {shift:.4}")
+            PolyOp::KeySum {
+                scale,
+                shift,
+                weights,
+            } => {
+                let weighted = if weights.is_some() { ", weighted" } else { "" };
+                format!("key_sum {list}, scale {scale:.4}, shift {shift:.4}{weighted}")
             }
-            PolyOp::Values { heads } => format!("values {list}, heads {heads}"),
+            PolyOp::Values { heads, weights } => {
+                let weighted = if weights.is_some() { ", weighted" } else { "" };
+                format!("values {list}, heads {heads}{weighted}")
+            }
             PolyOp::ScaleHeads => format!("scale_heads {list}"),
             PolyOp::ColumnSum { scale, shift } => {
                 format!("column_sum {list}, scale {scale:.4}, shift {shift:.4}")

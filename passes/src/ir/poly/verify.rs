@@ -103,17 +103,18 @@ fn check(op: &PolyOp, shapes: &[Shape], out: Shape) -> Result<(), String> {
                 && qc == kc
                 && qc % heads == 0
                 && (*heads, *qr, *kr) == (h, rows, keys)
-                && mask
-                    .as_ref()
-                    .is_none_or(|m| (m.rows, m.cols) == (rows, keys) && well_formed(m))
+                && fits(mask.as_ref(), rows, keys)
         }
         (
-            PolyOp::KeySum { .. },
-            [Shape::Scores { heads, rows, .. }],
+            PolyOp::KeySum { weights, .. },
+            [Shape::Scores { heads, rows, keys }],
             Shape::PerHead { heads: h, rows: r },
-        ) => (*heads, *rows) == (h, r),
+        ) => (*heads, *rows) == (h, r) && fits(weights.as_ref(), *rows, *keys),
         (
-            PolyOp::Values { heads },
+            PolyOp::Values {
+                heads: count,
+                weights,
+            },
             [Shape::Scores {
                 heads: h,
                 rows,
@@ -124,7 +125,13 @@ fn check(op: &PolyOp, shapes: &[Shape], out: Shape) -> Result<(), String> {
                 cols: out_cols,
             },
         ) => {
-            heads == h && vr == keys && *rows == out_rows && *cols == out_cols && cols % heads == 0
+            count == h
+                && vr == keys
+                && *rows == out_rows
+                && *cols == out_cols
+                && *count > 0
+                && cols % count == 0
+                && fits(weights.as_ref(), *rows, *keys)
         }
         (
             PolyOp::ScaleHeads,
@@ -163,6 +170,10 @@ fn check(op: &PolyOp, shapes: &[Shape], out: Shape) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn fits(m: Option<&Matrix>, rows: usize, keys: usize) -> bool {
+    m.is_none_or(|m| (m.rows, m.cols) == (rows, keys) && well_formed(m))
 }
 
 fn well_formed(m: &Matrix) -> bool {
