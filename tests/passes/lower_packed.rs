@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use heron_passes::ir::packed::eval::gather;
 use heron_passes::ir::packed::{Kernel, PackedGraph};
 use heron_passes::ir::poly::{PolyGraph, PolyOp};
-use heron_passes::ir::shape::Shape;
+use heron_passes::ir::shape::{Matrix, Shape};
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Ir, Manager};
 
