@@ -2,7 +2,8 @@
 //! calibration, estimates. Kept as JSON in the program; the report adds what is counted from the instructions.
 
 use heron_passes::cost::limbs;
-use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
+use heron_passes::ir::levelled::LevelledGraph;
+use heron_passes::placement::value_seconds;
 use heron_schedule::proto::Program;
 use serde_json::{json, Map, Value};
 
@@ -24,17 +25,8 @@ pub struct ModelFacts {
 /// Seconds of each layer by the cost table.
 pub fn layer_seconds(graph: &LevelledGraph) -> Vec<f64> {
     let mut seconds = vec![0.0; graph.graph.layers.len()];
-    for v in graph.graph.topological() {
-        let node = graph.graph.node(v);
-        let n = node.op.layout.ciphertexts();
-        let cost = match &node.op.kernel {
-            LevelledKernel::Packed(kernel) => graph.costs.kernel(kernel, n, node.op.level),
-            LevelledKernel::Bootstrap { .. } => {
-                let period = node.op.layout.period() * graph.geometry.batch;
-                graph.costs.bundle(period, n, node.op.level)
-            }
-        };
-        if let Some(s) = seconds.get_mut(node.layer) {
+    for (v, cost) in value_seconds(graph) {
+        if let Some(s) = seconds.get_mut(graph.graph.node(v).layer) {
             *s += cost;
         }
     }
@@ -76,6 +68,18 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
             })
         })
         .collect();
+    let policies: Vec<Value> = graph
+        .placement
+        .policies
+        .iter()
+        .map(|p| {
+            json!({
+                "name": p.name,
+                "bootstraps": p.bootstraps,
+                "cost_seconds": rounded(p.cost_seconds),
+            })
+        })
+        .collect();
     let mut all = Map::new();
     all.insert(
         "model".into(),
@@ -88,6 +92,8 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
             "cost_seconds": rounded(cost),
             "lower_bound_seconds": rounded(bound),
             "gap": if cost > 0.0 { ((cost - bound) / cost * 1e4).round() / 1e4 } else { 0.0 },
+            "lower_bound_bootstraps": graph.placement.lower_bound_bootstraps,
+            "policies": policies,
         }),
     );
     all.insert(

@@ -1,6 +1,6 @@
 //! The order of passes.
 
-use heron_passes::assign_levels::AssignLevels;
+use heron_passes::assign_levels::{AssignLevels, Placing};
 use heron_passes::cost::CostTable;
 use heron_passes::ir::levelled::LevelledGraph;
 use heron_passes::ir::poly::{OutputFactor, PolyGraph};
@@ -48,7 +48,8 @@ pub fn lower_poly(
         log_n: params.log_n(),
         top: u32::from(params.top_usable().0),
     };
-    manager.lower(&AssignLevels { costs }, &packed)
+    let placing = Placing::Best;
+    manager.lower(&AssignLevels { costs, placing }, &packed)
 }
 
 /// Levelled → schedule. `output_shapes`: shapes of the model's outputs for one input, without the batch axis.

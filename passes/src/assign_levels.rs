@@ -10,16 +10,71 @@ use std::collections::BTreeMap;
 
 use crate::cost::{BootstrapKind, CostTable};
 use crate::ir::graph::{Graph, ValueId};
-use crate::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp, Placement};
+use crate::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp, Placement, PolicyCost};
 use crate::ir::packed::{Kernel, PackedGraph};
 use crate::pass::{Lower, PassCx, PassError};
-use crate::place_bootstraps::{place, Plan};
+use crate::place_bootstraps::{self, solve, stuck};
+use crate::placement::bound::{lower_bound, PASSES};
+use crate::placement::policies::Policy;
+use crate::placement::prune::prune;
+use crate::placement::{Levels, Objective, Plan, Problem};
+
+/// How bootstraps are placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placing {
+    /// For the least seconds.
+    #[default]
+    Best,
+    /// For the fewest bootstraps.
+    FewestBootstraps,
+    /// By a reference policy.
+    By(Policy),
+}
+
+impl Placing {
+    /// All ways, in the order of the report.
+    pub const ALL: [Placing; 4] = [
+        Placing::Best,
+        Placing::FewestBootstraps,
+        Placing::By(Policy::Lazy),
+        Placing::By(Policy::EvaWaterline),
+    ];
+
+    /// Name in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Placing::Best => "best",
+            Placing::FewestBootstraps => "fewest-bootstraps",
+            Placing::By(policy) => policy.name(),
+        }
+    }
+
+    /// Levels and whether they are exact; a number of a value where there are none.
+    fn levels(self, problem: &Problem) -> Result<(Levels, bool), usize> {
+        match self {
+            Placing::Best => {
+                let found = solve(problem, Objective::Seconds)?;
+                Ok((prune(problem, found.levels), found.exact))
+            }
+            Placing::FewestBootstraps => {
+                let found = solve(problem, Objective::Bootstraps)?;
+                Ok((found.levels, found.exact))
+            }
+            Placing::By(policy) => match policy.levels(problem) {
+                Some(levels) => Ok((levels, false)),
+                None => Err(0),
+            },
+        }
+    }
+}
 
 /// The lowering; see the module.
 #[derive(Clone, Debug)]
 pub struct AssignLevels {
     /// Prices, ring degree and highest usable level.
     pub costs: CostTable,
+    /// How bootstraps are placed.
+    pub placing: Placing,
 }
 
 impl Lower for AssignLevels {
@@ -28,22 +83,64 @@ impl Lower for AssignLevels {
     const NAME: &'static str = "assign-levels";
 
     fn lower(&self, packed: &PackedGraph, cx: &mut PassCx) -> Result<LevelledGraph, PassError> {
-        let plan = place(packed, &self.costs)?;
-        if !plan.exact {
+        let problem = Problem::new(packed, &self.costs);
+        let refused = |at| stuck(packed, &problem, at);
+        let (levels, exact) = self.placing.levels(&problem).map_err(refused)?;
+        if !exact && self.placing == Placing::Best {
             cx.notes.push(format!(
                 "{}: kept the cheapest partial plans only",
-                crate::place_bootstraps::NAME
+                place_bootstraps::NAME
             ));
         }
-        Ok(assign(packed, &plan, self.costs))
+        let mut policies = Vec::new();
+        for placing in Placing::ALL {
+            let found = match placing == self.placing {
+                true => Ok((levels.clone(), exact)),
+                false => placing.levels(&problem),
+            };
+            // A policy that looks nowhere may get stuck where a plan exists.
+            if let Some((levels, _)) = found.ok().filter(|(l, _)| problem.check(l).is_ok()) {
+                policies.push(PolicyCost {
+                    name: placing.name().into(),
+                    bootstraps: problem.bootstraps(&levels),
+                    cost_seconds: problem.seconds(&levels),
+                });
+            }
+        }
+        let bound = lower_bound(&problem, PASSES);
+        let placement = Placement {
+            method: self.method(exact),
+            cost_seconds: problem.seconds(&levels),
+            lower_bound_seconds: bound.seconds,
+            bootstraps: problem.bootstraps(&levels),
+            lower_bound_bootstraps: bound.bootstraps,
+            policies,
+        };
+        let plan = problem.plan(&levels, exact);
+        Ok(assign(packed, &plan, self.costs, placement))
+    }
+}
+
+impl AssignLevels {
+    fn method(&self, exact: bool) -> String {
+        match (self.placing, exact) {
+            (Placing::Best | Placing::FewestBootstraps, true) => {
+                "frontier dynamic program, exact over candidate values".into()
+            }
+            (Placing::Best | Placing::FewestBootstraps, false) => {
+                let states = place_bootstraps::STATES;
+                format!("frontier dynamic program, best {states} partial plans")
+            }
+            (Placing::By(policy), _) => policy.name().into(),
+        }
     }
 }
 
 struct Assigned<'a> {
     packed: &'a PackedGraph,
     graph: Graph<LevelledOp>,
-    /// Packed value → what its readers read.
-    values: BTreeMap<ValueId, ValueId>,
+    /// Packed value → its own levelled value, and the bootstrapped one (or its own again).
+    values: BTreeMap<ValueId, (ValueId, ValueId)>,
     /// (levelled value, level) → the value brought down.
     lowered: BTreeMap<(ValueId, u32), ValueId>,
 }
@@ -87,8 +184,13 @@ impl Assigned<'_> {
     }
 }
 
-/// Writes a placement into a graph.
-pub fn assign(packed: &PackedGraph, plan: &Plan, costs: CostTable) -> LevelledGraph {
+/// Writes a plan into a graph.
+pub fn assign(
+    packed: &PackedGraph,
+    plan: &Plan,
+    costs: CostTable,
+    placement: Placement,
+) -> LevelledGraph {
     let mut graph = Graph::new(packed.graph.name.clone());
     graph.layers = packed.graph.layers.clone();
     let mut assigned = Assigned {
@@ -105,12 +207,17 @@ pub fn assign(packed: &PackedGraph, plan: &Plan, costs: CostTable) -> LevelledGr
         let op = &packed.graph.node(v).op;
         let mut operands = Vec::new();
         for (i, o) in packed.graph.operands(v).into_iter().enumerate() {
-            let Some(&made) = assigned.values.get(&o) else {
+            let Some(&(own, bootstrapped)) = assigned.values.get(&o) else {
                 continue;
+            };
+            let wanted = level + op.kernel.levels(i);
+            let made = match assigned.level(own) < wanted {
+                true => bootstrapped,
+                false => own,
             };
             let exact = !matches!(op.kernel, Kernel::Combine { .. });
             operands.push(if exact {
-                assigned.lower(o, made, level + op.kernel.levels(i))
+                assigned.lower(o, made, wanted)
             } else {
                 made
             });
@@ -121,10 +228,11 @@ pub fn assign(packed: &PackedGraph, plan: &Plan, costs: CostTable) -> LevelledGr
             level,
             bound: op.bound,
         };
-        let mut value = assigned.add(v, "", levelled.clone(), &operands);
+        let own = assigned.add(v, "", levelled.clone(), &operands);
+        let mut bootstrapped = own;
         if let Some(&out) = plan.bootstraps.get(&v) {
             let period = op.layout.period() * packed.geometry.batch;
-            let kind = match costs.bundle_kind(period) {
+            let kind = match costs.bundle_kind(period, op.layout.ciphertexts()) {
                 BootstrapKind::Sparse { .. } => BootstrapKind::Sparse { log_slots: sparse },
                 other => other,
             };
@@ -133,14 +241,14 @@ pub fn assign(packed: &PackedGraph, plan: &Plan, costs: CostTable) -> LevelledGr
                 level: out,
                 ..levelled
             };
-            value = assigned.add(v, "_boot", boot, &[value]);
+            bootstrapped = assigned.add(v, "_boot", boot, &[own]);
         }
-        assigned.values.insert(v, value);
+        assigned.values.insert(v, (own, bootstrapped));
     }
     let mut graph = assigned.graph;
     for (name, v) in &packed.graph.outputs {
-        if let Some(made) = assigned.values.get(v) {
-            graph.outputs.push((name.clone(), *made));
+        if let Some((own, _)) = assigned.values.get(v) {
+            graph.outputs.push((name.clone(), *own));
         }
     }
     LevelledGraph {
@@ -151,18 +259,7 @@ pub fn assign(packed: &PackedGraph, plan: &Plan, costs: CostTable) -> LevelledGr
         output_factors: packed.output_factors.clone(),
         approximations: packed.approximations.clone(),
         costs,
-        placement: Placement {
-            method: if plan.exact {
-                "frontier dynamic program, exact over candidate values".into()
-            } else {
-                format!(
-                    "frontier dynamic program, best {} partial plans",
-                    crate::place_bootstraps::STATES
-                )
-            },
-            cost_seconds: plan.cost,
-            lower_bound_seconds: if plan.exact { plan.cost } else { 0.0 },
-        },
+        placement,
     }
 }
 
@@ -171,8 +268,9 @@ fn common_period(packed: &PackedGraph, plan: &Plan, costs: &CostTable) -> u32 {
     plan.bootstraps
         .keys()
         .filter_map(|v| {
-            let period = packed.graph.node(*v).op.layout.period() * packed.geometry.batch;
-            match costs.bundle_kind(period) {
+            let layout = &packed.graph.node(*v).op.layout;
+            let period = layout.period() * packed.geometry.batch;
+            match costs.bundle_kind(period, layout.ciphertexts()) {
                 BootstrapKind::Sparse { log_slots } => Some(log_slots),
                 _ => None,
             }

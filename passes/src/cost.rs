@@ -53,6 +53,70 @@ pub enum BootstrapKind {
     },
 }
 
+/// What a kernel does, counted: independent of levels.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Key switches one level above the result, in full rotations.
+    pub key_switches_above: f64,
+    /// Products with plaintexts, one level above.
+    pub plaintext_products: f64,
+    /// Products of ciphertexts without relinearisation, one level above.
+    pub products: f64,
+    /// Rescalings from one level above.
+    pub rescalings: f64,
+    /// Key switches at the level of the result, in full rotations.
+    pub key_switches: f64,
+    /// Terms of linear combinations.
+    pub terms: f64,
+}
+
+impl Work {
+    /// Counts the operations of a kernel with a result of `ciphertexts` ciphertexts.
+    pub fn of(kernel: &Kernel, ciphertexts: usize) -> Self {
+        let n = ciphertexts as f64;
+        match kernel {
+            Kernel::Input { .. } => Work::default(),
+            Kernel::Linear(outs) => {
+                let (products, babies, giants) = linear_counts(outs);
+                Work {
+                    key_switches_above: if babies > 0 { HOISTING } else { 0.0 }
+                        + BABY * babies as f64
+                        + GIANT * giants as f64
+                        + HOISTING * n,
+                    plaintext_products: products as f64,
+                    rescalings: n,
+                    ..Work::default()
+                }
+            }
+            Kernel::Rotate { steps } => {
+                let real = steps.iter().filter(|s| **s != 0).count() as f64;
+                let sources = n / steps.len().max(1) as f64;
+                Work {
+                    key_switches: sources * (HOISTING + HOISTED * real),
+                    ..Work::default()
+                }
+            }
+            Kernel::MulSum { pairs, .. } => {
+                let products: usize = pairs.iter().map(Vec::len).sum();
+                Work {
+                    products: products as f64,
+                    key_switches_above: n,
+                    rescalings: n,
+                    ..Work::default()
+                }
+            }
+            Kernel::Combine { coefficients, .. } => {
+                let scaled = coefficients.iter().filter(|c| !is_free(**c)).count();
+                Work {
+                    terms: n * coefficients.len() as f64,
+                    rescalings: n * scaled as f64,
+                    ..Work::default()
+                }
+            }
+        }
+    }
+}
+
 /// The cost table for a ring degree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostTable {
@@ -104,53 +168,64 @@ impl CostTable {
 
     /// A kernel whose result of `ciphertexts` ciphertexts is at `level`.
     pub fn kernel(&self, kernel: &Kernel, ciphertexts: usize, level: u32) -> f64 {
-        let n = ciphertexts as f64;
-        match kernel {
-            Kernel::Input { .. } => 0.0,
-            Kernel::Linear(outs) => {
-                let (products, babies, giants) = linear_counts(outs);
-                let rotations = if babies > 0 { HOISTING } else { 0.0 }
-                    + BABY * babies as f64
-                    + GIANT * giants as f64
-                    + HOISTING * n;
-                rotations * self.key_switch(level + 1)
-                    + products as f64 * self.plaintext_product(level + 1)
-                    + n * self.rescale(level + 1)
-            }
-            Kernel::Rotate { steps } => {
-                let real = steps.iter().filter(|s| **s != 0).count() as f64;
-                let sources = n / steps.len().max(1) as f64;
-                sources * (HOISTING + HOISTED * real) * self.key_switch(level)
-            }
-            Kernel::MulSum { pairs, .. } => {
-                let products: usize = pairs.iter().map(Vec::len).sum();
-                products as f64 * self.product(level + 1)
-                    + n * (self.key_switch(level + 1) + self.rescale(level + 1))
-            }
-            Kernel::Combine { coefficients, .. } => {
-                let scaled = coefficients.iter().filter(|c| !is_free(**c)).count();
-                n * (coefficients.len() as f64 * self.combine(level)
-                    + scaled as f64 * self.rescale(level + 1))
-            }
-        }
+        self.work(&Work::of(kernel, ciphertexts), level)
     }
 
-    /// How a bundle is bootstrapped: its slots repeat with `period` slots.
-    pub fn bundle_kind(&self, period: usize) -> BootstrapKind {
+    /// Counted operations with their result at `level`.
+    pub fn work(&self, work: &Work, level: u32) -> f64 {
+        let above = |count: f64, price: fn(&Self, u32) -> f64| match count > 0.0 {
+            true => count * price(self, level + 1),
+            false => 0.0,
+        };
+        above(work.key_switches_above, Self::key_switch)
+            + above(work.plaintext_products, Self::plaintext_product)
+            + above(work.products, Self::product)
+            + above(work.rescalings, Self::rescale)
+            + work.key_switches * self.key_switch(level)
+            + work.terms * self.combine(level)
+    }
+
+    /// Bringing `ciphertexts` ciphertexts down to `level` from above.
+    pub fn adjustment(&self, ciphertexts: usize, level: u32) -> f64 {
+        ciphertexts as f64 * self.combine(level)
+    }
+
+    /// How a bundle of `ciphertexts` is bootstrapped whose slots repeat with `period` slots: where half of the slots are enough, each
+    /// ciphertext alone, unless pairs of all slots cost less.
+    pub fn bundle_kind(&self, period: usize, ciphertexts: usize) -> BootstrapKind {
         let log_slots = period.max(2).ilog2();
-        if log_slots + 2 <= self.log_n {
-            BootstrapKind::Sparse { log_slots }
+        let sparse = BootstrapKind::Sparse { log_slots };
+        let price = |kind| self.bundle_of(kind, ciphertexts, self.top);
+        if log_slots + 2 <= self.log_n && price(sparse) <= price(BootstrapKind::Full) {
+            sparse
         } else {
             BootstrapKind::Full
         }
     }
 
-    /// Bootstraps of a bundle of `ciphertexts` to `level_out`: full ones in pairs.
+    /// Seconds for bootstrapping a bundle to `level_out`, by the kind that costs least.
     pub fn bundle(&self, period: usize, ciphertexts: usize, level_out: u32) -> f64 {
-        match self.bundle_kind(period) {
+        self.bundle_of(
+            self.bundle_kind(period, ciphertexts),
+            ciphertexts,
+            level_out,
+        )
+    }
+
+    /// Bootstraps of a bundle, by the kind that costs least.
+    pub fn bundle_count(&self, period: usize, ciphertexts: usize) -> usize {
+        match self.bundle_kind(period, ciphertexts) {
+            BootstrapKind::Full | BootstrapKind::ComplexPair => ciphertexts.div_ceil(2),
+            BootstrapKind::Sparse { .. } => ciphertexts,
+        }
+    }
+
+    /// Seconds for bootstrapping a bundle to `level_out`: full ones in pairs, the last alone if their number is odd.
+    pub fn bundle_of(&self, kind: BootstrapKind, ciphertexts: usize, level_out: u32) -> f64 {
+        match kind {
             BootstrapKind::Full | BootstrapKind::ComplexPair => {
-                ciphertexts.div_ceil(2) as f64
-                    * self.bootstrap(BootstrapKind::ComplexPair, level_out)
+                (ciphertexts / 2) as f64 * self.bootstrap(BootstrapKind::ComplexPair, level_out)
+                    + (ciphertexts % 2) as f64 * self.bootstrap(BootstrapKind::Full, level_out)
             }
             kind => ciphertexts as f64 * self.bootstrap(kind, level_out),
         }

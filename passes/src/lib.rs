@@ -21,6 +21,7 @@ pub mod lower_packed;
 pub mod normalise;
 pub mod pass;
 pub mod place_bootstraps;
+pub mod placement;
 pub mod sites;
 pub mod substitute_polynomials;
 pub mod to_poly;

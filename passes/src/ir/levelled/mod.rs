@@ -48,8 +48,25 @@ pub struct Placement {
     pub method: String,
     /// Seconds of the whole run by the cost table.
     pub cost_seconds: f64,
-    /// No placement on these candidates costs less by the same table.
+    /// No placement costs less by the same table: from a relaxation, not from the method.
     pub lower_bound_seconds: f64,
+    /// Bootstraps executed in one run.
+    pub bootstraps: usize,
+    /// No placement has fewer.
+    pub lower_bound_bootstraps: usize,
+    /// What other ways of placing cost on the same graph.
+    pub policies: Vec<PolicyCost>,
+}
+
+/// What a way of placing bootstraps costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyCost {
+    /// Its name.
+    pub name: String,
+    /// Bootstraps executed in one run.
+    pub bootstraps: usize,
+    /// Seconds of the whole run by the cost table.
+    pub cost_seconds: f64,
 }
 
 /// Graph, slots, constants and levels.

@@ -33,6 +33,11 @@ impl LevelledGraph {
                         "`%{name}` is not known to lie in [-1, 1] and cannot be bootstrapped"
                     ));
                 }
+                if source.layout.is_unnamed() {
+                    return Err(format!(
+                        "`%{name}` holds partial results and cannot be bootstrapped"
+                    ));
+                }
                 let period = source.layout.period() * self.geometry.batch;
                 if matches!(kind, BootstrapKind::Sparse { log_slots } if period > 1 << log_slots) {
                     return Err(format!("`%{name}` repeats only after {period} slots"));
