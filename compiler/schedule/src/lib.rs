@@ -1,12 +1,13 @@
 //! The schedule: what compiler and runtime share.
 //!
-//! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`text`] how they
+//! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`path`] their critical path, [`text`] how they
 //! read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets.
 
 pub mod atomic;
 pub mod container;
 pub mod keys;
 pub mod params;
+pub mod path;
 pub mod proto;
 pub mod recount;
 pub mod sample;
