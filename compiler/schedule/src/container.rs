@@ -13,7 +13,10 @@
 //! | 104 | 32 | schedule id |
 //! | 136 | 32 | parameter set id |
 //! | 168 | 32 | BLAKE3 of bytes 0 to 168 |
+//! | 200 | 8 | length of the record section, which follows the weights at the next multiple of 8; schedules only |
+//! | 208 | 32 | BLAKE3 of the record section, if it has a byte |
 //!
+//! The record is for looking into runs (`heron bisect`): no part of the program, its id or what runs.
 //! Integers are little-endian; every byte not named is zero. Equal programs and weights give equal bytes.
 
 use crate::atomic::write_bytes;
@@ -33,6 +36,8 @@ const MAGIC: &[u8; 8] = b"HERONSCH";
 const VERSION: u32 = 1;
 const HEADER: usize = 256;
 const SIGNED: usize = 168;
+/// Where the header speaks of the record.
+const RECORD: usize = SIGNED + 32;
 const ALIGNMENT: usize = 4096;
 /// Larger program sections are refused before anything is allocated for them.
 const MAX_PROGRAM: u64 = 1 << 30;
@@ -82,6 +87,7 @@ pub struct Schedule {
     weights: Weights,
     params: ParameterSet,
     id: [u8; 32],
+    record: Weights,
 }
 
 /// What the client knows of a schedule: ports, embedding tables, parameters, keys to make. No instruction, no other weight.
@@ -103,7 +109,21 @@ impl Schedule {
             weights,
             params,
             id,
+            record: Vec::new().into(),
         })
+    }
+
+    /// Puts a record beside the program; it has no part in the id.
+    pub fn with_record(self, record: Vec<u8>) -> Schedule {
+        Schedule {
+            record: record.into(),
+            ..self
+        }
+    }
+
+    /// The record, empty where there is none.
+    pub fn record(&self) -> &[u8] {
+        self.record.bytes()
     }
 
     /// Verifies again: [`Schedule::new`] did it once.
@@ -139,6 +159,7 @@ impl Schedule {
             FileKind::Schedule,
             &self.program,
             self.weights.bytes(),
+            self.record.bytes(),
             self.id,
             self.params.id(),
         )
@@ -167,12 +188,14 @@ impl Schedule {
                 "a client file; the schedule itself (X.heron) is needed here",
             ));
         }
+        let record = parsed.record;
         let schedule = Schedule::new(parsed.program, parsed.weights).map_err(|source| {
             ContainerError::Verify {
                 path: path.into(),
                 source,
             }
         })?;
+        let schedule = Schedule { record, ..schedule };
         if schedule.id != parsed.id || schedule.params.id() != parsed.params_id {
             return Err(malformed(path, "its id is not the hash of its content"));
         }
@@ -239,6 +262,7 @@ impl ClientSchedule {
             FileKind::Client,
             &self.program,
             self.weights.bytes(),
+            &[],
             self.id,
             self.params.id(),
         )
@@ -266,6 +290,9 @@ impl ClientSchedule {
             return schedule
                 .client()
                 .map_err(|e| malformed(path, &e.to_string()));
+        }
+        if !parsed.record.bytes().is_empty() {
+            return Err(malformed(path, "a client file has no record"));
         }
         if !parsed.program.instructions.is_empty() {
             return Err(malformed(path, "a client file has no instructions"));
@@ -324,12 +351,13 @@ fn write(
     kind: FileKind,
     program: &Program,
     weights: &[u8],
+    record: &[u8],
     id: [u8; 32],
     params_id: [u8; 32],
 ) -> Vec<u8> {
     let bytes = program.encode_to_vec();
     let start = (HEADER + bytes.len()).next_multiple_of(ALIGNMENT);
-    let mut out = Vec::with_capacity(start + weights.len());
+    let mut out = Vec::with_capacity(start + weights.len() + 8 + record.len());
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     let kind: u32 = match kind {
@@ -346,10 +374,18 @@ fn write(
     out.extend_from_slice(&params_id);
     let signed = *blake3::hash(&out).as_bytes();
     out.extend_from_slice(&signed);
+    if !record.is_empty() {
+        out.extend_from_slice(&(record.len() as u64).to_le_bytes());
+        out.extend_from_slice(blake3::hash(record).as_bytes());
+    }
     out.resize(HEADER, 0);
     out.extend_from_slice(&bytes);
     out.resize(start, 0);
     out.extend_from_slice(weights);
+    if !record.is_empty() {
+        out.resize(out.len().next_multiple_of(8), 0);
+        out.extend_from_slice(record);
+    }
     out
 }
 
@@ -357,6 +393,7 @@ struct Parsed {
     kind: FileKind,
     program: Program,
     weights: Weights,
+    record: Weights,
     id: [u8; 32],
     params_id: [u8; 32],
 }
@@ -421,7 +458,13 @@ impl Source<'_> {
         };
         let (length, start, size) = (long(16), long(24), long(32));
         let end = (HEADER as u64).checked_add(length);
-        let total = start.checked_add(size);
+        let extra = long(RECORD);
+        let weights_end = start.checked_add(size);
+        let record_start = match extra {
+            0 => weights_end,
+            _ => weights_end.and_then(|e| e.checked_next_multiple_of(8)),
+        };
+        let total = record_start.and_then(|r| r.checked_add(extra));
         if length > MAX_PROGRAM
             || !start.is_multiple_of(ALIGNMENT as u64)
             || end.is_none_or(|end| end > start)
@@ -430,16 +473,24 @@ impl Source<'_> {
             return Err(bad(&format!(
                 "truncated or lengthened: {} bytes found, {} expected",
                 bytes.len(),
-                start.saturating_add(size)
+                total.unwrap_or(u64::MAX)
             )));
         }
         let section = bytes.get(HEADER..HEADER + length as usize).unwrap_or(&[]);
-        let range = start as usize..bytes.len();
+        let range = start as usize..(start + size) as usize;
+        let after = bytes.len() - extra as usize..bytes.len();
         let weights = bytes.get(range.clone()).unwrap_or(&[]);
+        let record = bytes.get(after.clone()).unwrap_or(&[]);
         let gap = bytes.get(HEADER + length as usize..start as usize);
-        if header[SIGNED + 32..]
+        let second = bytes.get(range.end..after.start);
+        let unused = match extra {
+            0 => RECORD,
+            _ => RECORD + 40,
+        };
+        if header[unused..]
             .iter()
             .chain(gap.unwrap_or(&[]))
+            .chain(second.unwrap_or(&[]))
             .any(|&b| b != 0)
         {
             return Err(bad("bytes that must be zero are not"));
@@ -450,6 +501,9 @@ impl Source<'_> {
         if *blake3::hash(weights).as_bytes() != hash(72) {
             return Err(bad("its weights section is damaged"));
         }
+        if extra > 0 && *blake3::hash(record).as_bytes() != hash(RECORD + 8) {
+            return Err(bad("its record section is damaged"));
+        }
         let program = Program::decode(section)
             .map_err(|e| bad(&format!("its program section does not decode: {e}")))?;
         if program.encode_to_vec() != section {
@@ -457,15 +511,18 @@ impl Source<'_> {
                 "its program section is not canonical; a newer heron may have written it",
             ));
         }
-        let weights = match self {
-            Source::Memory(_) => weights.to_vec().into(),
+        let taken = |part: &[u8], range| match self {
+            Source::Memory(_) => Ok(part.to_vec().into()),
             Source::File(map) => Weights::mapped(map.clone(), range)
-                .ok_or_else(|| bad("its weights section leaves the file"))?,
+                .ok_or_else(|| bad("one of its sections leaves the file")),
         };
+        let weights = taken(weights, range)?;
+        let record = taken(record, after)?;
         Ok(Parsed {
             kind,
             program,
             weights,
+            record,
             id: hash(104),
             params_id: hash(136),
         })

@@ -61,6 +61,32 @@ fn every_single_byte_change_and_truncation_is_refused() {
 }
 
 #[test]
+fn a_record_comes_back_has_no_part_in_the_id_and_is_guarded_byte_by_byte() {
+    let plain = sample(Profile::Toy).expect("sample");
+    for length in [1usize, 8, 13] {
+        let record: Vec<u8> = (0..length).map(|i| i as u8 + 1).collect();
+        let schedule = plain.clone().with_record(record.clone());
+        let bytes = schedule.to_bytes();
+        let read = Schedule::from_bytes(&bytes).expect("reads");
+        assert_eq!(read.record(), record);
+        assert_eq!(read.id(), plain.id());
+        assert_eq!(read.weights().bytes(), plain.weights().bytes());
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.heron");
+        schedule.save(&path).expect("saves");
+        assert_eq!(Schedule::open(&path).expect("opens").record(), record);
+        let tail = bytes.len() - length - 8..bytes.len();
+        for at in (0..256).chain(tail) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            assert!(Schedule::from_bytes(&damaged).is_err(), "byte {at}");
+        }
+        assert!(Schedule::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+    }
+    assert!(plain.record().is_empty());
+}
+
+#[test]
 fn verify_names_what_is_wrong() {
     type Change = Box<dyn FnOnce(&mut Program)>;
     let cases: Vec<(&str, Change)> = vec![
