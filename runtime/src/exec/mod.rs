@@ -1,11 +1,13 @@
 //! Execution of schedules at ciphertext height: one [`walk`], several executors.
 //!
 //! [`clear`] runs a schedule on plain slot vectors with modelled noise, [`trace`] follows levels and scales only, [`rns`] is the real one.
+//! [`observe`] looks into a run.
 //! [`ports`] is the client's side: from inputs to slots and back.
 
 pub mod clear;
 pub mod key_request;
 pub mod noise;
+pub mod observe;
 pub mod ports;
 pub mod refresh;
 pub mod rns;
