@@ -245,6 +245,10 @@ pub fn assign(
         }
         assigned.values.insert(v, (own, bootstrapped));
     }
+    let origins = packed.origins.iter();
+    let origins = origins
+        .filter_map(|(name, v)| Some((name.clone(), assigned.values.get(v)?.1)))
+        .collect();
     let mut graph = assigned.graph;
     for (name, v) in &packed.graph.outputs {
         if let Some((own, _)) = assigned.values.get(v) {
@@ -260,6 +264,7 @@ pub fn assign(
         approximations: packed.approximations.clone(),
         costs,
         placement,
+        origins,
     }
 }
 

@@ -22,6 +22,7 @@ pub mod normalise;
 pub mod pass;
 pub mod place_bootstraps;
 pub mod placement;
+pub mod plots;
 pub mod sites;
 pub mod substitute_polynomials;
 pub mod to_poly;

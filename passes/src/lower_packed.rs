@@ -5,7 +5,7 @@
 //! Depth    the poly graph's: one per linear map, product, sum; two for scores; evaluations as in `lower-evaluate`.
 //! Why      each poly operation becomes the few kernels the runtime has; levels come later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::choose_layout::{
@@ -56,6 +56,7 @@ impl Lower for LowerPacked {
                 output_factors: Vec::new(),
                 approximations: Vec::new(),
                 layouts: Vec::new(),
+                origins: Vec::new(),
             },
             values: BTreeMap::new(),
             layouts: BTreeMap::new(),
@@ -65,6 +66,8 @@ impl Lower for LowerPacked {
         for v in poly.topological() {
             let value = lowering.value(v)?;
             lowering.values.insert(v, value);
+            let name = poly.node(v).name.clone();
+            lowering.packed.origins.push((name, value));
         }
         for (i, (name, v)) in poly.outputs.iter().enumerate() {
             let value = lowering.of(*v)?;
@@ -76,6 +79,8 @@ impl Lower for LowerPacked {
         packed
             .graph
             .remove_dead(|op| matches!(op.kernel, Kernel::Input { .. }));
+        let alive: BTreeSet<ValueId> = packed.graph.topological().into_iter().collect();
+        packed.origins.retain(|(_, v)| alive.contains(v));
         Ok(packed)
     }
 }

@@ -9,6 +9,7 @@ use crate::ir::poly::{OutputFactor, PolyGraph};
 use crate::ir::tensor::TensorGraph;
 use crate::normalise::{annotate_ranges, normalise};
 use crate::pass::{Ir, Manager, PassError};
+use crate::plots::{plots, Plot};
 use crate::sites::SiteRanges;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
 
@@ -26,6 +27,8 @@ pub struct PolyModel {
     pub budget: Budget,
     /// Largest |difference| from the reference over the calibration inputs, over the reference's standard deviation.
     pub error: f64,
+    /// Functions and their fits, for the report.
+    pub plots: Vec<Plot>,
 }
 
 /// Share of the tolerance that approximations may use; noise and inputs beyond calibration need the rest.
@@ -81,6 +84,7 @@ fn attempt(
 ) -> Result<PolyModel, PassError> {
     let pass = SubstitutePolynomials { sites, budget };
     let mut graph = pass.lower(tensor, &mut manager.cx)?;
+    let plots = plots(&graph);
     manager.run(&DeferNormalisation, &mut graph)?;
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;
@@ -98,6 +102,7 @@ fn attempt(
         outputs,
         budget,
         error,
+        plots,
     })
 }
 

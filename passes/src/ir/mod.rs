@@ -5,4 +5,5 @@ pub mod levelled;
 pub mod packed;
 pub mod poly;
 pub mod shape;
+pub mod stored;
 pub mod tensor;

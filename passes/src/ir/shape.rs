@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What one input of the batch holds at a value; the batch axis is never part of a shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Shape {
     /// `rows` tokens of `cols` features.
     Matrix {
@@ -64,7 +66,7 @@ impl fmt::Display for Shape {
 }
 
 /// A closed interval of reals.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Lower end.
     pub lo: f64,
@@ -127,13 +129,14 @@ impl fmt::Display for Interval {
 }
 
 /// A dense matrix of constants, row-major.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
     /// `rows * cols` values, row by row.
+    #[serde(with = "super::stored::numbers")]
     pub data: Vec<f64>,
 }
 
@@ -154,7 +157,7 @@ impl Matrix {
 }
 
 /// The layer kinds of the depth report (INTERFACE: `kind`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum LayerKind {
     Embed,
@@ -198,7 +201,7 @@ impl LayerKind {
 }
 
 /// Where a value comes from: its row in the depth report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// Unique and readable: the ONNX scope where there is one, for instance `blocks.0.attention`.
     pub name: String,

@@ -11,6 +11,8 @@ mod verify;
 pub use eval::{EvalError, Evaluated};
 pub use verify::VerifyError;
 
+use serde::{Deserialize, Serialize};
+
 use super::graph::Graph;
 use super::shape::Matrix;
 
@@ -18,7 +20,7 @@ use super::shape::Matrix;
 pub type TensorGraph = Graph<TensorOp>;
 
 /// How output rows of a linear map are made of input rows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RowMap {
     /// Row t of the output reads row t of the input.
     Identity,
@@ -27,7 +29,7 @@ pub enum RowMap {
 }
 
 /// One term of a linear map: `rows · x · weight`, each output value then multiplied by `post` where it is given.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearTerm {
     /// Which rows are read.
     pub rows: RowMap,
@@ -38,7 +40,7 @@ pub struct LinearTerm {
 }
 
 /// An affine map `y = Σ terms + bias` from one matrix value to another. In poly graphs it may also read PerRow etc.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
     /// Summed terms; at least one.
     pub terms: Vec<LinearTerm>,
@@ -47,7 +49,7 @@ pub struct Linear {
 }
 
 /// How the client turns what the user gives into the values that are encrypted.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ClientInput {
     /// The value is a gather of the user's tensor (row-major element numbers, `-1` for a constant zero):
     /// reshapes, transposes and patch extraction cost nothing, as the client places values freely.
@@ -67,7 +69,7 @@ pub enum ClientInput {
 }
 
 /// Elementwise functions that are not polynomials yet.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Function {
     /// x Φ(x), by erf.
     Gelu,
@@ -86,7 +88,7 @@ pub enum Function {
 }
 
 /// Operations of the tensor graph. Operand order as given in each variant.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TensorOp {
     /// An encrypted input. Shape Matrix.
     Input {

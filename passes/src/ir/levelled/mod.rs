@@ -88,6 +88,8 @@ pub struct LevelledGraph {
     pub costs: CostTable,
     /// How bootstraps were placed.
     pub placement: Placement,
+    /// Names of poly values with the values that hold them for their readers, where known: for `heron bisect`.
+    pub origins: Vec<(String, ValueId)>,
 }
 
 impl LevelledGraph {

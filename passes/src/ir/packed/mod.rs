@@ -11,7 +11,7 @@ mod verify;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::graph::Graph;
+use super::graph::{Graph, ValueId};
 use super::poly::Approximation;
 use super::tensor::ClientInput;
 use layout::{Geometry, Layout};
@@ -168,6 +168,8 @@ pub struct PackedGraph {
     pub approximations: Vec<(usize, Approximation)>,
     /// Layouts given out by [`PackedGraph::shared`].
     pub layouts: Vec<Arc<Layout>>,
+    /// Names of poly values with the values that hold them, where known: for `heron bisect`.
+    pub origins: Vec<(String, ValueId)>,
 }
 
 impl Kernel {
