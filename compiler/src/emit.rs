@@ -15,6 +15,7 @@ use heron_passes::ir::packed::{Kernel, LinearOut, PlaintextId};
 use heron_schedule::keys::{required_bootstraps, required_keys};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{self, bootstrap::Kind, instruction::Op, Instruction, Program};
+use heron_schedule::recount::writes;
 use heron_schedule::weights::{Weights, WeightsBuilder};
 
 /// What the graph does not know.
@@ -71,11 +72,14 @@ struct Emitter<'a> {
     instructions: Vec<Instruction>,
 }
 
-/// Writes a program and its weights section.
+/// For each value the instruction and the number of the result that make each of its ciphertexts.
+pub type Places = BTreeMap<ValueId, Vec<(u32, u32)>>;
+
+/// Writes a program and its weights section, and says where each value is made.
 pub fn emit(
     graph: &LevelledGraph,
     options: &EmitOptions<'_>,
-) -> Result<(Program, Weights), EmitError> {
+) -> Result<(Program, Weights, Places), EmitError> {
     let params = options.params;
     let top = u32::from(params.top_usable().0);
     if params.slots() != graph.geometry.slots || graph.costs.top > top {
@@ -101,6 +105,7 @@ pub fn emit(
     emitter.outputs()?;
     let inputs = emitter.input_ports()?;
     let outputs = emitter.output_ports(options.output_shapes)?;
+    let places = places(&emitter);
     let mut instructions = emitter.instructions;
     let registers = registers::assign(&mut instructions);
     let (plaintexts, weights) = emitter.weights.finish();
@@ -129,7 +134,26 @@ pub fn emit(
     };
     program.keys = required_keys(&program, params.slots());
     program.bootstraps = required_bootstraps(&program);
-    Ok((program, weights))
+    Ok((program, weights, places))
+}
+
+/// Before registers are given out every wire is written once.
+fn places(emitter: &Emitter<'_>) -> Places {
+    let mut made: BTreeMap<Wire, (u32, u32)> = BTreeMap::new();
+    for (i, instruction) in (0u32..).zip(&emitter.instructions) {
+        for (n, (wire, _)) in (0u32..).zip(writes(instruction)) {
+            made.insert(wire, (i, n));
+        }
+    }
+    let values = emitter.wires.iter();
+    values
+        .map(|(v, wires)| {
+            (
+                *v,
+                wires.iter().filter_map(|w| made.get(w).copied()).collect(),
+            )
+        })
+        .collect()
 }
 
 impl Emitter<'_> {

@@ -1,11 +1,18 @@
 //! What the compiler knows about a program beyond its instructions, for the depth report: approximations, placement,
 //! calibration, estimates. Kept as JSON in the program; the report adds what is counted from the instructions.
 
+use crate::bisect::record::Plain;
 use heron_passes::cost::limbs;
-use heron_passes::ir::levelled::LevelledGraph;
+use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
+use heron_passes::ir::packed::Kernel;
+use heron_passes::ir::poly::Approximation;
+use heron_passes::ir::shape::Interval;
+use heron_passes::ir::tensor::TensorGraph;
 use heron_passes::placement::value_seconds;
+use heron_passes::plots::Plot;
 use heron_schedule::proto::Program;
 use serde_json::{json, Map, Value};
+use std::collections::BTreeMap;
 
 /// What is known before packing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +27,24 @@ pub struct ModelFacts {
     pub calibration_inputs: Option<usize>,
     /// Predicted error over the standard deviation of the reference output.
     pub output_error: Option<f64>,
+    /// Functions and their fits.
+    pub plots: Vec<Plot>,
+    /// By layer, the range of its last value over the calibration inputs, in the model's units.
+    pub ranges: Vec<Option<Interval>>,
+    /// The model itself, for `heron bisect`.
+    pub plain: Option<Plain>,
+}
+
+/// By layer, the calibrated range of its last value.
+pub fn layer_ranges(graph: &TensorGraph) -> Vec<Option<Interval>> {
+    let mut ranges = vec![None; graph.layers.len()];
+    for v in graph.topological() {
+        let node = graph.node(v);
+        if let Some(range) = ranges.get_mut(node.layer) {
+            *range = node.range.or(*range);
+        }
+    }
+    ranges
 }
 
 /// Seconds of each layer by the cost table.
@@ -31,6 +56,38 @@ pub fn layer_seconds(graph: &LevelledGraph) -> Vec<f64> {
         }
     }
     seconds
+}
+
+/// Seconds by kind of instruction, under the names that runs are timed by.
+fn primitive_seconds(graph: &LevelledGraph) -> Vec<Value> {
+    let mut kinds: BTreeMap<&str, f64> = BTreeMap::new();
+    for (v, cost) in value_seconds(graph) {
+        let kind = match &graph.graph.node(v).op.kernel {
+            LevelledKernel::Bootstrap { .. } => "bootstrap",
+            LevelledKernel::Packed(Kernel::Linear(_)) => "linear",
+            LevelledKernel::Packed(Kernel::MulSum { .. }) => "ciphertext_product",
+            LevelledKernel::Packed(Kernel::Rotate { .. }) => "rotation",
+            LevelledKernel::Packed(Kernel::Combine { .. }) => "combine",
+            LevelledKernel::Packed(Kernel::Input { .. }) => continue,
+        };
+        *kinds.entry(kind).or_default() += cost;
+    }
+    let entries = kinds.into_iter();
+    entries
+        .map(|(kind, s)| json!({"kind": kind, "seconds": rounded(s)}))
+        .collect()
+}
+
+/// The samples of an approximation, if there are any, to eight digits.
+fn plot(model: &ModelFacts, layer: usize, a: &Approximation) -> Value {
+    let known = model.plots.iter().find(|p| {
+        (p.layer, p.function.as_str(), p.interval) == (layer, a.function.as_str(), a.interval)
+    });
+    known.map_or(Value::Null, |p| {
+        let digits = |x: &f64| format!("{x:.7e}").parse::<f64>().unwrap_or(*x);
+        let point = |p: &[f64; 3]| p.iter().map(digits).collect::<Vec<f64>>();
+        json!({"points": p.points.iter().map(point).collect::<Vec<_>>()})
+    })
 }
 
 /// Milliseconds are as fine as the table is.
@@ -59,11 +116,13 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
                     "method": a.method,
                     "degree_or_iterations": a.degree_or_iterations,
                     "max_error": a.max_error,
+                    "plot": plot(model, i, a),
                 })
             });
             json!({
                 "name": layer.name,
                 "approximation": approximation,
+                "range": model.ranges.get(i).copied().flatten().map(|r| [r.lo, r.hi]),
                 "estimate_seconds": rounded(seconds[i]),
             })
         })
@@ -108,6 +167,10 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
             "peak_bytes": program.registers as usize * ciphertext,
             "output_error": model.output_error,
         }),
+    );
+    all.insert(
+        "by_primitive".into(),
+        Value::Array(primitive_seconds(graph)),
     );
     all.insert("layers".into(), Value::Array(layers));
     Value::Object(all)

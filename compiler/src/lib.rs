@@ -1,5 +1,6 @@
 //! ONNX to schedule.
 
+pub mod bisect;
 pub mod calibration;
 pub mod emit;
 pub mod facts;

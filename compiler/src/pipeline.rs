@@ -64,9 +64,11 @@ pub fn write_schedule(
         output_shapes,
         report_json: Vec::new(),
     };
-    let (mut program, weights) = emit(graph, &options)?;
+    let (mut program, weights, places) = emit(graph, &options)?;
     program.report_json = facts(graph, &program, model).to_string().into_bytes();
-    Ok(Schedule::new(program, weights)?)
+    let record = model.plain.as_ref().map(|p| p.record(graph, &places));
+    let schedule = Schedule::new(program, weights)?;
+    Ok(schedule.with_record(record.unwrap_or_default()))
 }
 
 /// Poly graph → schedule: everything below the approximations.

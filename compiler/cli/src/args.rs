@@ -321,12 +321,19 @@ pub struct Bisect {
     pub backend: BackendChoice,
     #[arg(long, default_value = "0.01", value_parser = tolerance)]
     pub tolerance: f64,
+    /// Only the first N inputs.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: TextOrJson,
 }
 
 #[derive(Debug, Args)]
 pub struct Diff {
     pub a: PathBuf,
     pub b: PathBuf,
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: TextOrJson,
 }
 
 #[derive(Debug, Args)]

@@ -1,14 +1,21 @@
 //! The depth report: what a schedule costs. Counts come from the instructions; what only the compiler knows (approximations, calibration,
 //! placement, estimates) comes from the facts it left in the file.
 
+pub mod diff;
+pub mod dot;
+pub mod html;
+mod svg;
+pub mod text;
+pub mod units;
+
 use heron_runtime::bootstrap::Tuning;
 use heron_schedule::params::{
     log2_interval_failure, Interval64, KeySecurity, ParameterSet, SecretKind,
 };
+use heron_schedule::path::{critical_path, Step};
 use heron_schedule::proto::{Port, Program};
 use heron_schedule::recount::{recount, OperationCounts, Recount};
-use serde_json::{json, Map, Value};
-use std::fmt::Write;
+use serde_json::{json, Value};
 
 /// The report as INTERFACE writes it. `facts`: what the compiler knows; keys it lacks become null or are recomputed.
 pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes: u64) -> Value {
@@ -31,8 +38,32 @@ pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes
         "keys": {"rotation": rotations.count(), "bytes": key_bytes},
         "calibration": fact("calibration"),
         "estimate": estimate(fact("estimate"), key_bytes),
+        "softmax_variant": fact("softmax_variant"),
+        "by_primitive": fact("by_primitive"),
+        "critical_path": path(program),
         "layers": layers(program, &counts, facts),
     })
+}
+
+/// The steps of the critical path that change the level, and its inputs.
+fn path(program: &Program) -> Value {
+    let steps = critical_path(program);
+    let telling = steps
+        .iter()
+        .filter(|s| s.level_in != s.level_out || matches!(s.step, Step::Bootstrap | Step::Input));
+    telling
+        .map(|s| {
+            let layer = program.layers.get(s.layer as usize);
+            json!({
+                "layer": layer.map_or("", |l| l.name.as_str()),
+                "instruction": s.instruction,
+                "step": s.step.name(),
+                "level_in": s.level_in,
+                "level_out": s.level_out,
+                "depth": s.depth,
+            })
+        })
+        .collect()
 }
 
 /// The compiler knows the registers only; a server holds the keys too. Bootstrapping's own tables are not counted yet.
@@ -138,70 +169,14 @@ fn layers(program: &Program, counts: &Recount, facts: &Value) -> Value {
                 "level_in": count.level_in,
                 "level_out": count.level_out,
                 "bootstraps": count.operations.bootstrap,
+                "operations": operations(&count.operations),
+                "range": field("range"),
                 "approximation": field("approximation"),
                 "ciphertexts": count.ciphertexts,
                 "estimate_seconds": field("estimate_seconds"),
             })
         });
     entries.collect()
-}
-
-/// The report for reading.
-pub fn to_text(report: &Value) -> String {
-    let mut t = String::new();
-    let show = |v: &Value| match v {
-        Value::Null => "-".to_string(),
-        Value::String(s) => s.clone(),
-        v => v.to_string(),
-    };
-    let object = |v: &Value| -> String {
-        let items = v.as_object().into_iter().flatten();
-        let items: Vec<String> = items.map(|(k, v)| format!("{k} {}", show(v))).collect();
-        items.join(", ")
-    };
-    // Writing to a string cannot fail.
-    let _ = writeln!(t, "model        {}", show(&report["model"]["name"]));
-    for side in ["inputs", "outputs"] {
-        for port in report["model"][side].as_array().into_iter().flatten() {
-            let _ = writeln!(t, "  {side:<8} {} {}", show(&port["name"]), port["shape"]);
-        }
-    }
-    let _ = writeln!(t, "parameters   {}", object(&report["parameters"]));
-    let _ = writeln!(t, "depth        {}", report["multiplicative_depth"]);
-    let kinds = object(&report["bootstraps_by_kind"]);
-    let _ = writeln!(t, "bootstraps   {} ({kinds})", report["bootstraps"]);
-    let _ = writeln!(t, "operations   {}", object(&report["operations"]));
-    let _ = writeln!(t, "keys         {}", object(&report["keys"]));
-    for name in ["placement", "calibration", "estimate"] {
-        if let Some(facts) = report[name]
-            .as_object()
-            .filter(|o: &&Map<_, _>| !o.is_empty())
-        {
-            let _ = writeln!(t, "{name:<12} {}", object(&Value::Object(facts.clone())));
-        }
-    }
-    let _ = writeln!(
-        t,
-        "\n{:<36} {:<18} {:>5} {:>7} {:>6} {:>4}  approximation",
-        "layer", "kind", "depth", "levels", "boots", "cts"
-    );
-    for layer in report["layers"].as_array().into_iter().flatten() {
-        let levels = format!("{}>{}", show(&layer["level_in"]), show(&layer["level_out"]));
-        let approximation = match &layer["approximation"] {
-            Value::Null => String::new(),
-            a => object(a),
-        };
-        let _ = writeln!(
-            t,
-            "{:<36} {:<18} {:>5} {levels:>7} {:>6} {:>4}  {approximation}",
-            show(&layer["name"]),
-            show(&layer["kind"]),
-            show(&layer["depth"]),
-            show(&layer["bootstraps"]),
-            show(&layer["ciphertexts"]),
-        );
-    }
-    t
 }
 
 /// Bytes of the residues of the evaluation keys a schedule uses, without making them: limbs of all rows of a key, and the special limbs,

@@ -3,8 +3,10 @@
 use crate::args::{CompileOptions, Positions, Side, Target};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::OutputSet;
+use heron_compiler::bisect::matching::matches;
+use heron_compiler::bisect::record::Plain;
 use heron_compiler::calibration::{self, UserInput};
-use heron_compiler::facts::ModelFacts;
+use heron_compiler::facts::{layer_ranges, ModelFacts};
 use heron_compiler::npz::Arrays;
 use heron_compiler::onnx::{self, InputSpec, OutputSpec, Shapes};
 use heron_compiler::pipeline::{compile_poly, CompileError};
@@ -202,12 +204,16 @@ pub fn compile(
         options.tolerance,
         &mut manager,
     )?;
+    let pairs = matches(&tensor, &poly.graph, &users, &inputs);
     let facts = ModelFacts {
+        plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),
         parameters: Some(imported.parameters as u64),
         calibration_source: Some(source),
         calibration_inputs: Some(users.len()),
         output_error: Some(poly.error),
+        ranges: layer_ranges(&tensor),
+        plots: poly.plots,
     };
     let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
     let schedule = compile_poly(

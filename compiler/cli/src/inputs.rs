@@ -6,6 +6,7 @@ use heron_runtime::exec::ports::{embedding_table, pack, unpack};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{Port, Program};
 use heron_schedule::Weights;
+use std::collections::BTreeMap;
 
 /// The inputs of a model: for each port, the values of each input.
 pub struct InputSet {
@@ -60,6 +61,14 @@ impl InputSet {
         (0..self.count)
             .step_by(batch)
             .map(|start| start..(start + batch).min(self.count))
+            .collect()
+    }
+
+    /// One input as the user gives it: numbers by input name, without batch axis.
+    pub fn user(&self, program: &Program, number: usize) -> BTreeMap<String, Vec<f64>> {
+        let ports = program.inputs.iter().zip(&self.ports);
+        ports
+            .filter_map(|(port, values)| Some((port.name.clone(), values.get(number)?.clone())))
             .collect()
     }
 

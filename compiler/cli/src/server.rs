@@ -5,9 +5,10 @@ use crate::failure::{Failure, Outcome};
 use heron_runtime::ckks::encoding::Encoder;
 use heron_runtime::ckks::{Ciphertext, Evaluator};
 use heron_runtime::exec::key_request::program_keys;
+use heron_runtime::exec::observe::Observed;
 use heron_runtime::exec::refresh::{bootstrap_keys, Refresher};
 use heron_runtime::exec::rns::Rns;
-use heron_runtime::exec::{walk, Timing};
+use heron_runtime::exec::{walk, ExecError, Timing};
 use heron_runtime::rlwe::{KeyRequest, KeySet, RlweContext};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::Program;
@@ -72,6 +73,16 @@ impl Server {
         inputs: Vec<Vec<Ciphertext>>,
         progress: &mut Progress,
     ) -> Outcome<(Vec<Vec<Ciphertext>>, Timing)> {
+        self.run_observed(inputs, progress, &mut |_, _, _| Ok(()))
+    }
+
+    /// One run, every result of every instruction shown to `watch`.
+    pub fn run_observed(
+        &self,
+        inputs: Vec<Vec<Ciphertext>>,
+        progress: &mut Progress,
+        watch: &mut dyn FnMut(usize, usize, &Ciphertext) -> Result<(), ExecError>,
+    ) -> Outcome<(Vec<Vec<Ciphertext>>, Timing)> {
         progress.restart();
         let refresher = self.refresher.with(&self.evaluator);
         let mut rns = Rns::new(
@@ -81,7 +92,8 @@ impl Server {
             &refresher,
             inputs,
         )?;
-        let timing = walk(self.schedule.program(), &mut rns, &mut |p| {
+        let mut observed = Observed::new(&mut rns, watch);
+        let timing = walk(self.schedule.program(), &mut observed, &mut |p| {
             progress.step(p.index, p.total, p.layer);
         })?;
         Ok((rns.into_outputs()?, timing))

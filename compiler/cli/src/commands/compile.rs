@@ -7,12 +7,6 @@ use crate::frontend;
 
 /// Writes X.heron, and X.client beside it.
 pub fn run(args: &Compile, quiet: bool) -> Outcome {
-    if args.report.is_some() {
-        return Err(Failure::not_yet(
-            "--report",
-            "use heron report --format json",
-        ));
-    }
     if args.weights == WeightsPlace::External {
         return Err(Failure::not_yet(
             "--weights external",
@@ -38,6 +32,9 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     }
     schedule.client()?.save(&client)?;
     schedule.save(&args.output)?;
+    if let Some(page) = &args.report {
+        super::report::write_page(schedule, page)?;
+    }
     let bootstraps = schedule.program().instructions.iter();
     let bootstraps = bootstraps.filter(|i| {
         matches!(

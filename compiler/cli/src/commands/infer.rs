@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The seed of the modelled noise: `clear` gives the same results every time.
-const NOISE_SEED: u64 = 1;
+pub(super) const NOISE_SEED: u64 = 1;
 
 #[derive(Default)]
 struct Seconds {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod bench_bootstrap;
+pub mod bisect;
 pub mod check;
 pub mod compile;
 pub mod files;
@@ -25,14 +26,8 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Run(args) => files::run(args, quiet),
         Command::Decrypt(args) => files::decrypt(args),
         Command::Infer(args) => infer::run(args, quiet),
-        Command::Bisect(_) => Err(Failure::not_yet(
-            "bisect",
-            "heron infer --backend clear flags values that leave their range",
-        )),
-        Command::Diff(_) => Err(Failure::not_yet(
-            "diff",
-            "compare the output of heron report --format json",
-        )),
+        Command::Bisect(args) => bisect::run(args, quiet),
+        Command::Diff(args) => report::diff(args),
         Command::Bench(args) => bench::run(args),
     }
 }
