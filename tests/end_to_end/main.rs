@@ -1,7 +1,9 @@
 //! The binary as users meet it: processes, files, exit codes.
 
+mod bisect;
 mod compiled;
 mod four_processes;
 mod independent;
 mod refusals;
+mod reports;
 mod support;
