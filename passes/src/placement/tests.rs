@@ -57,6 +57,7 @@ fn random_graph(seed: u64) -> PackedGraph {
         output_factors: vec![1.0],
         approximations: Vec::new(),
         layouts: Vec::new(),
+        origins: Vec::new(),
     };
     // Whole slots, or a quarter of them.
     let period = if seed % 3 == 0 { SLOTS / 4 } else { SLOTS };
