@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use crate::ir::graph::ValueId;
 use crate::ir::shape::Interval;
 use crate::ir::tensor::{EvalError, TensorGraph, TensorOp};
@@ -59,24 +61,16 @@ pub fn calibrate_ranges(
     if inputs.is_empty() {
         return Err(CalibrateError::Empty);
     }
-    let mut ranges: BTreeMap<ValueId, Interval> = BTreeMap::new();
-    let mut sites: BTreeMap<ValueId, Interval> = BTreeMap::new();
-    for (number, input) in inputs.iter().enumerate() {
-        let all = graph
-            .evaluate(input)
-            .map_err(|source| CalibrateError::Input { number, source })?;
-        for (table, seen) in [(&mut ranges, &all.values), (&mut sites, &all.statistics)] {
-            for (&v, numbers) in seen {
-                if let Some(&found) = numbers.iter().find(|x| !x.is_finite()) {
-                    return Err(CalibrateError::NonFinite {
-                        number,
-                        value: graph.node(v).name.clone(),
-                        found,
-                    });
-                }
-                widen(table, v, numbers);
-            }
-        }
+    let seen: Vec<Result<Seen, CalibrateError>> = inputs
+        .par_iter()
+        .enumerate()
+        .map(|(number, input)| seen(graph, number, input))
+        .collect();
+    let (mut ranges, mut sites) = (BTreeMap::new(), BTreeMap::new());
+    for one in seen {
+        let one = one?;
+        merge(&mut ranges, one.ranges);
+        merge(&mut sites, one.sites);
     }
     for (&v, &site) in &sites {
         if site.lo <= 0.0 {
@@ -104,14 +98,59 @@ pub fn calibrate_ranges(
     ))
 }
 
-fn widen(table: &mut BTreeMap<ValueId, Interval>, v: ValueId, numbers: &[f64]) {
-    let Some(&first) = numbers.first() else {
-        return;
+/// Smallest and largest numbers of one input.
+#[derive(Default)]
+struct Seen {
+    ranges: BTreeMap<ValueId, Interval>,
+    sites: BTreeMap<ValueId, Interval>,
+}
+
+fn seen(
+    graph: &TensorGraph,
+    number: usize,
+    input: &BTreeMap<String, Vec<f64>>,
+) -> Result<Seen, CalibrateError> {
+    let mut seen = Seen::default();
+    let mut bad: Option<(ValueId, f64)> = None;
+    let mut widen = |table: &mut BTreeMap<ValueId, Interval>, v: ValueId, numbers: &[f64]| {
+        let mut range = Interval::new(f64::INFINITY, f64::NEG_INFINITY);
+        let mut finite = true;
+        for &x in numbers {
+            finite &= x.is_finite();
+            range.lo = range.lo.min(x);
+            range.hi = range.hi.max(x);
+        }
+        if !finite {
+            let found = numbers.iter().find(|x| !x.is_finite()).copied();
+            bad = bad.or(found.map(|x| (v, x)));
+        }
+        if !numbers.is_empty() {
+            table.insert(v, range);
+        }
     };
-    let range = table.entry(v).or_insert(Interval::new(first, first));
-    for &x in numbers {
-        range.lo = range.lo.min(x);
-        range.hi = range.hi.max(x);
+    graph
+        .visit(input, &mut |v, value, statistic| {
+            widen(&mut seen.ranges, v, value);
+            if let Some(s) = statistic {
+                widen(&mut seen.sites, v, s);
+            }
+        })
+        .map_err(|source| CalibrateError::Input { number, source })?;
+    match bad {
+        Some((v, found)) => Err(CalibrateError::NonFinite {
+            number,
+            value: graph.node(v).name.clone(),
+            found,
+        }),
+        None => Ok(seen),
+    }
+}
+
+fn merge(all: &mut BTreeMap<ValueId, Interval>, one: BTreeMap<ValueId, Interval>) {
+    for (v, r) in one {
+        let range = all.entry(v).or_insert(r);
+        range.lo = range.lo.min(r.lo);
+        range.hi = range.hi.max(r.hi);
     }
 }
 

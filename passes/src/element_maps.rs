@@ -144,6 +144,13 @@ pub struct PackScores<'a> {
 }
 
 impl ElementMap for PackScores<'_> {
+    fn key(&self) -> Option<Vec<u64>> {
+        let mask = self.mask.into_iter().flat_map(|m| &m.data);
+        let mut key = vec![1, self.width as u64];
+        key.extend(mask.map(|x| x.to_bits()));
+        Some(key)
+    }
+
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
         let factor = weight(self.mask, element);
         if factor != 0.0 {
@@ -184,6 +191,10 @@ impl ElementMap for WeightScores<'_> {
 pub struct Copy;
 
 impl ElementMap for Copy {
+    fn key(&self) -> Option<Vec<u64>> {
+        Some(vec![0])
+    }
+
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
         out.push(Contribution {
             source: 0,

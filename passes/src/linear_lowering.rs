@@ -8,8 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use crate::cost;
-use crate::ir::packed::layout::{Geometry, Holders, Layout};
+use crate::ir::packed::layout::{Cell, Geometry, Holders, Layout};
 use crate::ir::packed::{reduce_period, LinearOut, LinearTerm, Plaintexts};
 
 /// coefficient × element `element` of source number `source`.
@@ -24,7 +26,12 @@ pub struct Contribution {
 }
 
 /// What a linear map does, element by element.
-pub trait ElementMap {
+pub trait ElementMap: Sync {
+    /// Tells this map from others, where it costs little to say: equal keys mean equal maps, so that a plan made once serves
+    /// every layer of a model.
+    fn key(&self) -> Option<Vec<u64>> {
+        None
+    }
     /// Appends what is summed into element `element` of the result.
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>);
     /// Added to element `element` of the result.
@@ -47,6 +54,18 @@ pub struct LinearPlan {
     pub period: usize,
 }
 
+/// The shortest part that repeats.
+fn one_period(mut vector: &[f64]) -> &[f64] {
+    while vector.len() > 1 && vector.len().is_multiple_of(2) {
+        let (a, b) = vector.split_at(vector.len() / 2);
+        if a != b {
+            break;
+        }
+        vector = a;
+    }
+    vector
+}
+
 /// The representative of `offset` modulo `period` that is nearest to 0; of two the positive one.
 fn centred(offset: i64, period: usize) -> i64 {
     let p = period as i64;
@@ -58,11 +77,14 @@ fn centred(offset: i64, period: usize) -> i64 {
     }
 }
 
-/// (source ciphertext, offset) → coefficients by slot of the result.
-type Diagonals = BTreeMap<(usize, i64), Vec<f64>>;
+/// (source ciphertext, offset) → one period of the coefficients by slot of the result, ascending.
+type Diagonals = Vec<((usize, i64), Vec<f64>)>;
 
 /// Where a source element may be read: (number of the source ciphertext, offset, slot of the result).
 type Candidate = (usize, i64, usize);
+
+/// Results looked at together: enough for all threads, few enough for memory.
+const CHUNK: usize = 16;
 
 struct Source {
     first: usize,
@@ -117,21 +139,24 @@ impl Frame {
         !self.one_token || self.geometry.place(slot).1 == 0
     }
 
-    /// Coefficients of all tokens from those of token 0; one window's worth repeats with its lanes.
-    fn expand(&self, coefficients: Vec<f64>) -> Vec<f64> {
+    /// One period of the coefficients of all tokens from those of token 0; one window's worth repeats with its lanes.
+    fn expand(&self, coefficients: &[f64]) -> Vec<f64> {
         let g = self.geometry;
-        if !self.one_token {
-            return coefficients;
-        }
-        if self.wide <= g.window() {
-            return coefficients.into_iter().take(g.lanes).collect();
-        }
-        (0..self.wide)
-            .map(|slot| {
-                let (window, _, lane) = g.place(slot);
-                coefficients[window * g.window() + lane]
-            })
-            .collect()
+        let mut all = if !self.one_token {
+            return one_period(coefficients).to_vec();
+        } else if self.wide <= g.window() {
+            return one_period(&coefficients[..g.lanes]).to_vec();
+        } else {
+            (0..self.wide)
+                .map(|slot| {
+                    let (window, _, lane) = g.place(slot);
+                    coefficients[window * g.window() + lane]
+                })
+                .collect()
+        };
+        reduce_period(&mut all);
+        all.shrink_to_fit();
+        all
     }
 
     /// How a result slot may read `slot` of a source of period `period`.
@@ -185,15 +210,18 @@ pub fn lower_linear(
     }
     let copies = frame.wide / narrow;
     let mut offsets = BTreeSet::new();
-    let mut all = Vec::new();
-    for ciphertext in 0..target.ciphertexts() {
-        all.push(diagonals(
-            &frame,
-            &infos,
-            target.cells(ciphertext),
-            map,
-            &mut offsets,
-        )?);
+    let mut all: Vec<Diagonals> = Vec::new();
+    let results: Vec<usize> = (0..target.ciphertexts()).collect();
+    for chunk in results.chunks(CHUNK) {
+        let gathered: Result<Vec<Gathered>, u32> = chunk
+            .par_iter()
+            .map(|c| gather(&frame, &infos, first, target.cells(*c), map))
+            .collect();
+        let mut gathered = gathered?;
+        for one in &mut gathered {
+            one.choose_copies(&mut offsets);
+        }
+        all.par_extend(gathered.into_par_iter().map(|one| one.diagonals(&frame)));
     }
     let step = best_step(g, &all);
     let outs = all
@@ -245,21 +273,117 @@ pub fn lower_linear(
     })
 }
 
-fn diagonals(
+/// What one ciphertext of the result reads: coefficients in the order in which they were met.
+struct Gathered {
+    /// Diagonals met so far, numbered in order.
+    met: Vec<(usize, i64)>,
+    /// Offset + `wide` → its row in `rows`.
+    row_of: Vec<u32>,
+    /// Per offset and source the number of the diagonal.
+    rows: Vec<Vec<u32>>,
+    sources: usize,
+    wide: i64,
+    /// (diagonal, slot of the result, coefficient).
+    entries: Vec<(u32, u32, f64)>,
+    /// Elements with copies: the places and the coefficient.
+    waiting: Vec<(Vec<Candidate>, f64)>,
+}
+
+const UNSEEN: u32 = u32::MAX;
+
+impl Gathered {
+    fn new(sources: usize, wide: usize) -> Gathered {
+        Gathered {
+            met: Vec::new(),
+            row_of: vec![UNSEEN; 2 * wide + 1],
+            rows: Vec::new(),
+            sources,
+            wide: wide as i64,
+            entries: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    fn put(&mut self, (source, offset, slot): Candidate, coefficient: f64) {
+        let row = &mut self.row_of[(offset + self.wide) as usize];
+        if *row == UNSEEN {
+            *row = self.rows.len() as u32;
+            self.rows.push(vec![UNSEEN; self.sources]);
+        }
+        let diagonal = &mut self.rows[*row as usize][source];
+        if *diagonal == UNSEEN {
+            *diagonal = self.met.len() as u32;
+            self.met.push((source, offset));
+        }
+        self.entries.push((*diagonal, slot as u32, coefficient));
+    }
+
+    /// Copies of an element: an offset that is needed anyway, else the nearest copy. `offsets`: those of the results before, too.
+    fn choose_copies(&mut self, offsets: &mut BTreeSet<i64>) {
+        offsets.extend(self.met.iter().map(|(_, offset)| *offset));
+        for (candidates, coefficient) in std::mem::take(&mut self.waiting) {
+            let nearest = |c: &&Candidate| (c.1.abs(), c.1 < 0, c.0, c.2);
+            let chosen = candidates
+                .iter()
+                .filter(|c| offsets.contains(&c.1))
+                .min_by_key(nearest)
+                .or_else(|| candidates.iter().min_by_key(nearest));
+            if let Some(c) = chosen {
+                offsets.insert(c.1);
+                self.put(*c, coefficient);
+            }
+        }
+    }
+
+    /// The diagonals, one at a time in a buffer: all of them at full length would not fit in memory for wide models.
+    fn diagonals(self, frame: &Frame) -> Diagonals {
+        let mut start = vec![0usize; self.met.len() + 1];
+        for (d, _, _) in &self.entries {
+            start[*d as usize + 1] += 1;
+        }
+        for d in 0..self.met.len() {
+            start[d + 1] += start[d];
+        }
+        let mut next = start.clone();
+        let mut sorted = vec![(0u32, 0f64); self.entries.len()];
+        for (d, slot, coefficient) in self.entries {
+            let at = &mut next[d as usize];
+            sorted[*at] = (slot, coefficient);
+            *at += 1;
+        }
+        let mut order: Vec<usize> = (0..self.met.len()).collect();
+        order.sort_unstable_by_key(|d| self.met[*d]);
+        let mut buffer = vec![0.0; frame.length()];
+        let mut diagonals = Vec::with_capacity(order.len());
+        for d in order {
+            let entries = &sorted[start[d]..start[d + 1]];
+            for (slot, coefficient) in entries {
+                buffer[*slot as usize] += coefficient;
+            }
+            if entries
+                .iter()
+                .any(|(slot, _)| buffer[*slot as usize] != 0.0)
+            {
+                diagonals.push((self.met[d], frame.expand(&buffer)));
+            }
+            for (slot, _) in entries {
+                buffer[*slot as usize] = 0.0;
+            }
+        }
+        diagonals
+    }
+}
+
+/// Goes through the cells of one ciphertext of the result.
+fn gather(
     frame: &Frame,
     sources: &[Source],
-    cells: &[Option<u32>],
+    ciphertexts: usize,
+    cells: &[Cell],
     map: &dyn ElementMap,
-    offsets: &mut BTreeSet<i64>,
-) -> Result<Diagonals, u32> {
-    let mut diagonals = Diagonals::new();
-    let mut waiting: Vec<(Vec<Candidate>, f64)> = Vec::new();
+) -> Result<Gathered, u32> {
+    let mut found = Gathered::new(ciphertexts, frame.wide);
     let mut contributions = Vec::new();
-    let mut put = |c: Candidate, coefficient: f64| {
-        diagonals
-            .entry((c.0, c.1))
-            .or_insert_with(|| vec![0.0; frame.length()])[c.2] += coefficient;
-    };
     for (v, cell) in cells.iter().enumerate() {
         let Some(element) = cell else { continue };
         if !frame.stands_for_others(v) {
@@ -273,41 +397,18 @@ fn diagonals(
             if holders.is_empty() {
                 return Err(c.element);
             }
-            if let [(ciphertext, slot)] = *holders {
-                let only = frame.reach(source, ciphertext as usize, slot as usize, v);
-                offsets.insert(only.1);
-                put(only, c.coefficient);
+            let reach = |(ciphertext, slot): (u32, u32)| {
+                frame.reach(source, ciphertext as usize, slot as usize, v)
+            };
+            if let [only] = *holders {
+                found.put(reach(only), c.coefficient);
             } else {
-                let candidates = holders
-                    .iter()
-                    .map(|(ciphertext, slot)| {
-                        frame.reach(source, *ciphertext as usize, *slot as usize, v)
-                    })
-                    .collect();
-                waiting.push((candidates, c.coefficient));
+                let candidates = holders.iter().map(|h| reach(*h)).collect();
+                found.waiting.push((candidates, c.coefficient));
             }
         }
     }
-    // Copies of an element: an offset that is needed anyway, else the nearest copy.
-    for (candidates, coefficient) in waiting {
-        let nearest = |c: &&Candidate| (c.1.abs(), c.1 < 0, c.0, c.2);
-        let chosen = candidates
-            .iter()
-            .filter(|c| offsets.contains(&c.1))
-            .min_by_key(nearest)
-            .or_else(|| candidates.iter().min_by_key(nearest));
-        if let Some(c) = chosen {
-            offsets.insert(c.1);
-            put(*c, coefficient);
-        }
-    }
-    diagonals.retain(|_, d| d.iter().any(|c| *c != 0.0));
-    for d in diagonals.values_mut() {
-        *d = frame.expand(std::mem::take(d));
-        reduce_period(d);
-        d.shrink_to_fit();
-    }
-    Ok(diagonals)
+    Ok(found)
 }
 
 /// offset = baby + giant with 0 ≤ baby < step; step 0 makes every offset a baby.
@@ -335,7 +436,7 @@ fn best_step(g: Geometry, all: &[Diagonals]) -> i64 {
         let mut giants = 0usize;
         for diagonals in all {
             let mut own = BTreeSet::new();
-            for (source, offset) in diagonals.keys() {
+            for ((source, offset), _) in diagonals {
                 let (baby, giant) = split(*offset, step);
                 if baby != 0 {
                     babies.insert((*source, baby));

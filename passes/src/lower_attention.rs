@@ -15,7 +15,7 @@ use crate::element_maps::{Copy, PackScores, WeightScores};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
 use crate::ir::packed::layout::{Cell, Layout};
-use crate::ir::packed::{Kernel, PackedGraph, Part};
+use crate::ir::packed::{Kernel, KnownPlan, PackedGraph, Part};
 use crate::ir::shape::{Matrix, Shape};
 use crate::linear_lowering::lower_linear;
 
@@ -269,17 +269,37 @@ pub fn linear(
 ) -> Result<ValueId, String> {
     let layout = Arc::clone(packed.layout(source));
     let geometry = packed.geometry;
-    let plan = lower_linear(geometry, &[&layout], target, map, &mut packed.plaintexts)
-        .map_err(|e| format!("element {e} of the operand is in no slot of {layout}"))?;
-    let folded = !plan.fold.is_empty();
+    let key = map.key();
+    let known = key
+        .as_ref()
+        .and_then(|k| packed.plaintexts.plan(k, &layout, target));
+    let (outs, fold) = match known {
+        Some(plan) => (Arc::clone(&plan.outs), plan.fold.clone()),
+        None => {
+            let plan = lower_linear(geometry, &[&layout], target, map, &mut packed.plaintexts)
+                .map_err(|e| format!("element {e} of the operand is in no slot of {layout}"))?;
+            let (outs, fold) = (Arc::new(plan.outs), plan.fold);
+            if let Some(key) = key {
+                let plan = KnownPlan {
+                    from: Arc::clone(&layout),
+                    to: Arc::clone(target),
+                    outs: Arc::clone(&outs),
+                    fold: fold.clone(),
+                };
+                packed.plaintexts.keep_plan(key, plan);
+            }
+            (outs, fold)
+        }
+    };
+    let folded = !fold.is_empty();
     let first = if folded {
-        let cells = vec![vec![None]; plan.outs.len()];
+        let cells = vec![vec![None]; outs.len()];
         Arc::new(Layout::new(cells, "partial sums"))
     } else {
         Arc::clone(target)
     };
-    let kernel = Kernel::Linear(Arc::new(plan.outs));
+    let kernel = Kernel::Linear(outs);
     let own = if folded { None } else { bound };
     let value = packed.add(scope, kernel, &[source], &first, own);
-    Ok(packed.fold(scope, value, &plan.fold, target, bound))
+    Ok(packed.fold(scope, value, &fold, target, bound))
 }

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use crate::ir::graph::ValueId;
 use crate::ir::poly::eval::EvalError;
 use crate::ir::poly::{Evaluation, OutputFactor, PolyGraph, PolyOp};
@@ -24,16 +26,27 @@ pub fn annotate_ranges(
     graph: &mut PolyGraph,
     inputs: &[BTreeMap<String, Vec<f64>>],
 ) -> Result<(), EvalError> {
+    let seen: Vec<Result<BTreeMap<ValueId, Interval>, EvalError>> = inputs
+        .par_iter()
+        .map(|input| {
+            let mut seen = BTreeMap::new();
+            graph.visit(input, &mut |v, values| {
+                let mut range = Interval::new(f64::INFINITY, f64::NEG_INFINITY);
+                for &x in values {
+                    range.lo = range.lo.min(x);
+                    range.hi = range.hi.max(x);
+                }
+                seen.insert(v, range);
+            })?;
+            Ok(seen)
+        })
+        .collect();
     let mut ranges: BTreeMap<ValueId, Interval> = BTreeMap::new();
-    for input in inputs {
-        for (v, values) in graph.evaluate(input)? {
-            let range = ranges
-                .entry(v)
-                .or_insert(Interval::new(f64::INFINITY, f64::NEG_INFINITY));
-            for x in values {
-                range.lo = range.lo.min(x);
-                range.hi = range.hi.max(x);
-            }
+    for one in seen {
+        for (v, r) in one? {
+            let range = ranges.entry(v).or_insert(r);
+            range.lo = range.lo.min(r.lo);
+            range.hi = range.hi.max(r.hi);
         }
     }
     for (v, range) in ranges {

@@ -1,6 +1,6 @@
 //! A directed acyclic graph of values with ordered operands, on petgraph.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
@@ -66,13 +66,7 @@ impl<O> Graph<O> {
         shape: Shape,
         layer: usize,
     ) -> ValueId {
-        let taken: BTreeSet<&str> = self.dag.node_weights().map(|n| n.name.as_str()).collect();
-        let mut unique = name.to_string();
-        let mut i = 1;
-        while taken.contains(unique.as_str()) {
-            unique = format!("{name}_{i}");
-            i += 1;
-        }
+        let unique = self.unused(name);
         let id = self.dag.add_node(Node {
             name: unique,
             op,
@@ -84,6 +78,23 @@ impl<O> Graph<O> {
             self.dag.add_edge(operand.0, id, position);
         }
         ValueId(id)
+    }
+
+    /// `name`, or `name_i` with the smallest i that no value has.
+    fn unused(&self, name: &str) -> String {
+        let alike: BTreeSet<&str> = self
+            .dag
+            .node_weights()
+            .map(|n| n.name.as_str())
+            .filter(|n| n.starts_with(name))
+            .collect();
+        let mut unique = name.to_string();
+        let mut i = 1;
+        while alike.contains(unique.as_str()) {
+            unique = format!("{name}_{i}");
+            i += 1;
+        }
+        unique
     }
 
     /// The node of a value. The value must be in the graph.
@@ -155,7 +166,7 @@ impl<O> Graph<O> {
     /// Values in topological order, ties broken by creation: same graph, same order, on any machine.
     /// Values on a cycle are left out (the verifier reports them).
     pub fn topological(&self) -> Vec<ValueId> {
-        let mut waiting: std::collections::BTreeMap<NodeIndex, usize> = self
+        let mut waiting: BTreeMap<NodeIndex, usize> = self
             .dag
             .node_indices()
             .map(|i| (i, self.dag.edges_directed(i, Direction::Incoming).count()))
@@ -178,6 +189,23 @@ impl<O> Graph<O> {
             }
         }
         order
+    }
+
+    /// Values in topological order, each with those that nobody reads any more once it is made (itself, where nobody ever does).
+    pub fn topological_with_last_uses(&self) -> Vec<(ValueId, Vec<ValueId>)> {
+        let order = self.topological();
+        let mut last: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for (i, v) in order.iter().enumerate() {
+            last.insert(*v, i);
+            for o in self.operands(*v) {
+                last.insert(o, i);
+            }
+        }
+        let mut spent: Vec<Vec<ValueId>> = vec![Vec::new(); order.len()];
+        for (v, i) in last {
+            spent[i].push(v);
+        }
+        order.into_iter().zip(spent).collect()
     }
 
     /// Number of values.

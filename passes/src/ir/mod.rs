@@ -4,6 +4,7 @@ pub mod graph;
 pub mod levelled;
 pub mod packed;
 pub mod poly;
+pub(crate) mod product;
 pub mod shape;
 pub mod stored;
 pub mod tensor;

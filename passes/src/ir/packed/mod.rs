@@ -9,6 +9,7 @@ pub mod print;
 mod verify;
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::graph::{Graph, ValueId};
@@ -20,35 +21,71 @@ use layout::{Geometry, Layout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaintextId(pub usize);
 
-/// Plaintext vectors over virtual slots, one period each, no two equal.
+/// Plaintext vectors over virtual slots, one period each, no two equal. A clone shares the vectors.
 #[derive(Clone, Debug, Default)]
 pub struct Plaintexts {
-    vectors: Vec<Vec<f64>>,
-    known: HashMap<Vec<u64>, usize>,
+    vectors: Vec<Arc<[f64]>>,
+    /// Hash → vectors with it.
+    known: HashMap<u64, Vec<usize>>,
+    plans: HashMap<Vec<u64>, Vec<KnownPlan>>,
+}
+
+/// A linear map as products with vectors of a [`Plaintexts`], and what it is between.
+#[derive(Clone, Debug)]
+pub struct KnownPlan {
+    /// Layout of the operand.
+    pub from: Arc<Layout>,
+    /// Layout of the result.
+    pub to: Arc<Layout>,
+    /// One per ciphertext of the result.
+    pub outs: Arc<Vec<LinearOut>>,
+    /// Afterwards, for each step in turn: y ← y + rot_step(y).
+    pub fold: Vec<i64>,
 }
 
 impl Plaintexts {
     /// Stores a vector (its length a power of two), reduced to its period, or finds it.
     pub fn insert(&mut self, mut vector: Vec<f64>) -> PlaintextId {
         reduce_period(&mut vector);
-        // -0 and 0 are one value.
-        let key: Vec<u64> = vector.iter().map(|v| (v + 0.0).to_bits()).collect();
-        let next = self.vectors.len();
-        let id = *self.known.entry(key).or_insert(next);
-        if id == next {
-            self.vectors.push(vector);
+        let mut hasher = DefaultHasher::new();
+        for v in &vector {
+            // -0 and 0 are one value.
+            (v + 0.0).to_bits().hash(&mut hasher);
         }
+        let alike = self.known.entry(hasher.finish()).or_default();
+        if let Some(id) = alike.iter().find(|id| *self.vectors[**id] == *vector) {
+            return PlaintextId(*id);
+        }
+        let id = self.vectors.len();
+        alike.push(id);
+        self.vectors.push(vector.into());
         PlaintextId(id)
     }
 
     /// One period of a vector.
     pub fn get(&self, id: PlaintextId) -> &[f64] {
-        self.vectors.get(id.0).map_or(&[], Vec::as_slice)
+        self.vectors.get(id.0).map_or(&[], |v| v)
     }
 
-    /// All vectors, in order of their ids.
-    pub fn vectors(&self) -> &[Vec<f64>] {
-        &self.vectors
+    /// The plan that was kept for the map called `key` between two layouts.
+    pub fn plan(&self, key: &[u64], from: &Arc<Layout>, to: &Arc<Layout>) -> Option<&KnownPlan> {
+        let same = |p: &&KnownPlan| Arc::ptr_eq(&p.from, from) && Arc::ptr_eq(&p.to, to);
+        self.plans.get(key)?.iter().find(same)
+    }
+
+    /// Keeps a plan for [`Plaintexts::plan`].
+    pub fn keep_plan(&mut self, key: Vec<u64>, plan: KnownPlan) {
+        self.plans.entry(key).or_default().push(plan);
+    }
+
+    /// Number of vectors.
+    pub fn len(&self) -> usize {
+        self.vectors.len()
+    }
+
+    /// Whether there is no vector.
+    pub fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Evaluation, PolyGraph, PolyOp};
 use crate::ir::graph::ValueId;
+use crate::ir::product;
 use crate::ir::shape::{Matrix, Shape};
 use crate::ir::tensor::{Linear, RowMap};
 
@@ -109,19 +110,7 @@ impl Linear {
 /// Row-major (rows × cols) times a matrix.
 pub(crate) fn multiply(x: &[f64], rows: usize, cols: usize, w: &Matrix) -> Vec<f64> {
     let mut y = vec![0.0; rows * w.cols];
-    for r in 0..rows {
-        for c in 0..cols {
-            let value = x[r * cols + c];
-            if value != 0.0 {
-                for (out, weight) in y[r * w.cols..][..w.cols]
-                    .iter_mut()
-                    .zip(&w.data[c * w.cols..][..w.cols])
-                {
-                    *out += value * weight;
-                }
-            }
-        }
-    }
+    product::multiply_into(&x[..rows * cols], &w.data, cols, w.cols, &mut y);
     y
 }
 
@@ -133,7 +122,21 @@ impl PolyGraph {
         inputs: &BTreeMap<String, Vec<f64>>,
     ) -> Result<BTreeMap<ValueId, Vec<f64>>, EvalError> {
         let mut values: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
-        for v in self.topological() {
+        self.visit(inputs, &mut |v, value| {
+            values.insert(v, value.to_vec());
+        })?;
+        Ok(values)
+    }
+
+    /// Like [`PolyGraph::evaluate`], handing each value to `f` as it is made. A value is dropped after its last reader, so that
+    /// large models need little memory.
+    pub fn visit(
+        &self,
+        inputs: &BTreeMap<String, Vec<f64>>,
+        f: &mut dyn FnMut(ValueId, &[f64]),
+    ) -> Result<(), EvalError> {
+        let mut values: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
+        for (v, spent) in self.topological_with_last_uses() {
             let operands = self.operands(v);
             let get = |i: usize| -> Result<&Vec<f64>, EvalError> {
                 operands
@@ -142,9 +145,13 @@ impl PolyGraph {
                     .ok_or_else(|| self.form(v, format!("operand {i} is missing")))
             };
             let result = self.evaluate_one(v, &operands, inputs, &get)?;
+            f(v, &result);
             values.insert(v, result);
+            for o in spent {
+                values.remove(&o);
+            }
         }
-        Ok(values)
+        Ok(())
     }
 
     fn form(&self, v: ValueId, what: String) -> EvalError {
@@ -230,7 +237,7 @@ impl PolyGraph {
                         &weighted
                     }
                 };
-                attention_values(n, get(1)?, *heads, rows, keys, cols)
+                product::head_values(n, get(1)?, *heads, (rows, keys, cols))
             }
             PolyOp::KeySum {
                 scale,
@@ -310,42 +317,11 @@ fn scores(
     mask: Option<&Matrix>,
 ) -> Vec<f64> {
     let cols = q.len() / rows;
-    let h = cols / heads;
-    let mut s = Vec::with_capacity(heads * rows * keys);
-    for head in 0..heads {
-        for i in 0..rows {
-            for j in 0..keys {
-                let (a, b) = (
-                    &q[i * cols + head * h..][..h],
-                    &k[j * cols + head * h..][..h],
-                );
-                let dot: f64 = a.iter().zip(b).map(|(x, y)| x * y).sum();
-                s.push(dot * mask.map_or(1.0, |m| m.at(i, j)));
-            }
+    let mut s = product::head_scores(q, k, heads, cols);
+    if let Some(mask) = mask {
+        for (i, x) in s.iter_mut().enumerate() {
+            *x *= mask.at(i / keys % rows, i % keys);
         }
     }
     s
-}
-
-fn attention_values(
-    p: &[f64],
-    v: &[f64],
-    heads: usize,
-    rows: usize,
-    keys: usize,
-    cols: usize,
-) -> Vec<f64> {
-    let h = cols / heads;
-    let mut o = vec![0.0; rows * cols];
-    for head in 0..heads {
-        for i in 0..rows {
-            for j in 0..keys {
-                let weight = p[(head * rows + i) * keys + j];
-                for d in head * h..(head + 1) * h {
-                    o[i * cols + d] += weight * v[j * cols + d];
-                }
-            }
-        }
-    }
-    o
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{ClientInput, Linear, RowMap, TensorGraph, TensorOp};
 use crate::ir::graph::ValueId;
+use crate::ir::product::{self, multiply_into};
 use crate::ir::shape::{Matrix, Shape};
 
 /// What the evaluator could not do.
@@ -106,19 +107,6 @@ impl ClientInput {
     }
 }
 
-/// out += a · b, row-major, with b's rows walked in order so that the inner loop runs over contiguous numbers.
-pub(crate) fn multiply_into(a: &[f64], b: &[f64], k: usize, n: usize, out: &mut [f64]) {
-    for (a_row, out_row) in a.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
-        for (&f, b_row) in a_row.iter().zip(b.chunks_exact(n)) {
-            if f != 0.0 {
-                for (o, &w) in out_row.iter_mut().zip(b_row) {
-                    *o += f * w;
-                }
-            }
-        }
-    }
-}
-
 fn linear(l: &Linear, x: &[f64], in_cols: usize, rows: usize, cols: usize) -> Vec<f64> {
     let mut total = vec![0.0; rows * cols];
     if let Some(b) = &l.bias {
@@ -160,18 +148,10 @@ fn scores(
     scale: f64,
     mask: Option<&Matrix>,
 ) -> Vec<f64> {
-    let h = cols / heads;
     let (rows, keys) = (q.len() / cols, k.len() / cols);
-    let mut out = Vec::with_capacity(heads * rows * keys);
-    for head in 0..heads {
-        for i in 0..rows {
-            let a = &q[i * cols + head * h..i * cols + (head + 1) * h];
-            for j in 0..keys {
-                let b = &k[j * cols + head * h..j * cols + (head + 1) * h];
-                let dot: f64 = a.iter().zip(b).map(|(x, y)| x * y).sum();
-                out.push(scale * dot * mask.map_or(1.0, |m| m.at(i, j)));
-            }
-        }
+    let mut out = product::head_scores(q, k, heads, cols);
+    for (i, x) in out.iter_mut().enumerate() {
+        *x *= scale * mask.map_or(1.0, |m| m.at(i / keys % rows, i % keys));
     }
     out
 }
@@ -211,14 +191,32 @@ impl TensorGraph {
     /// The graph must verify. Fails on missing inputs and token ids outside the table.
     pub fn evaluate(&self, inputs: &BTreeMap<String, Vec<f64>>) -> Result<Evaluated, EvalError> {
         let mut all = Evaluated::default();
-        for v in self.topological() {
-            let (value, statistic) = self.evaluate_one(v, inputs, &all.values)?;
-            all.values.insert(v, value);
+        self.visit(inputs, &mut |v, value, statistic| {
+            all.values.insert(v, value.to_vec());
             if let Some(s) = statistic {
-                all.statistics.insert(v, s);
+                all.statistics.insert(v, s.to_vec());
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Like [`TensorGraph::evaluate`], handing each value and its statistic to `f` as it is made. A value is dropped after its last
+    /// reader, so that large models need little memory.
+    pub fn visit(
+        &self,
+        inputs: &BTreeMap<String, Vec<f64>>,
+        f: &mut dyn FnMut(ValueId, &[f64], Option<&[f64]>),
+    ) -> Result<(), EvalError> {
+        let mut done = BTreeMap::new();
+        for (v, spent) in self.topological_with_last_uses() {
+            let (value, statistic) = self.evaluate_one(v, inputs, &done)?;
+            f(v, &value, statistic.as_deref());
+            done.insert(v, value);
+            for o in spent {
+                done.remove(&o);
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// The outputs for one input, in order.
@@ -333,22 +331,7 @@ impl TensorGraph {
                     return Err(form("scores are expected"));
                 };
                 let cols = matrix(1)?.1;
-                let h = cols / heads;
-                let (p, x) = (get(0)?, get(1)?);
-                let mut out = vec![0.0; rows * cols];
-                for head in 0..*heads {
-                    for i in 0..rows {
-                        let to = &mut out[i * cols + head * h..i * cols + (head + 1) * h];
-                        for j in 0..keys {
-                            let f = p[(head * rows + i) * keys + j];
-                            let from = &x[j * cols + head * h..j * cols + (head + 1) * h];
-                            for (o, w) in to.iter_mut().zip(from) {
-                                *o += f * w;
-                            }
-                        }
-                    }
-                }
-                out
+                product::head_values(get(0)?, get(1)?, *heads, (rows, keys, cols))
             }
             TensorOp::LayerNorm {
                 gamma,
