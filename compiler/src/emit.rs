@@ -66,7 +66,7 @@ type Wire = u32;
 struct Emitter<'a> {
     graph: &'a LevelledGraph,
     weights: WeightsBuilder,
-    plaintexts: BTreeMap<PlaintextId, u32>,
+    plaintexts: BTreeMap<(PlaintextId, bool), u32>,
     wires: BTreeMap<ValueId, Vec<Wire>>,
     next: Wire,
     instructions: Vec<Instruction>,
@@ -173,12 +173,14 @@ impl Emitter<'_> {
         })
     }
 
-    fn plaintext(&mut self, id: PlaintextId) -> u32 {
-        if let Some(known) = self.plaintexts.get(&id) {
+    /// Factors are stored in f32, as models store their weights: each is off by at most 2^-25 of itself, an eighth of what one
+    /// bootstrap adds. What is added (`single` false) stays in f64.
+    fn plaintext(&mut self, id: PlaintextId, single: bool) -> u32 {
+        if let Some(known) = self.plaintexts.get(&(id, single)) {
             return *known;
         }
-        let number = self.weights.push(self.graph.plaintexts.get(id), false);
-        self.plaintexts.insert(id, number);
+        let number = self.weights.push(self.graph.plaintexts.get(id), single);
+        self.plaintexts.insert((id, single), number);
         number
     }
 
@@ -359,7 +361,7 @@ impl Emitter<'_> {
                     term.push(proto::Term {
                         src: t.source as u32,
                         baby: self.step(v, t.baby)?,
-                        plaintext: self.plaintext(t.plaintext),
+                        plaintext: self.plaintext(t.plaintext, true),
                     });
                 }
                 giant.push(proto::Giant {
@@ -378,7 +380,7 @@ impl Emitter<'_> {
                 giant.push(proto::Giant { step: 0, term });
             }
             let bias = o.bias.map(|b| proto::BiasRef {
-                plaintext: self.plaintext(b),
+                plaintext: self.plaintext(b, false),
             });
             out.push(proto::LinearOut {
                 dst: *dst,

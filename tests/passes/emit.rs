@@ -84,7 +84,7 @@ fn programs_compute_what_the_poly_graph_computes() {
         let program = schedule.program();
         let counts = recount(program, schedule.params().slots());
         println!(
-            "{rows}x{d} batch {}: difference {worst:.2e}, bound 1e-9; {} instructions, {} registers, {} plaintexts, {} bytes, {} keys, {:?} depth {}",
+            "{rows}x{d} batch {}: difference {worst:.2e}, bound 1e-8; {} instructions, {} registers, {} plaintexts, {} bytes, {} keys, {:?} depth {}",
             program.batch,
             program.instructions.len(),
             program.registers,
@@ -94,7 +94,8 @@ fn programs_compute_what_the_poly_graph_computes() {
             counts.operations,
             counts.multiplicative_depth,
         );
-        assert!(worst < 1e-9);
+        // Factors are stored in f32: 2^-25 of each.
+        assert!(worst < 1e-8);
     }
 }
 

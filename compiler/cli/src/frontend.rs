@@ -42,10 +42,11 @@ impl PlainModel {
         &self,
         graph: &TensorGraph,
         users: &[UserInput],
+        most: usize,
     ) -> Outcome<(Vec<Named>, Vec<Named>)> {
         let reference = Reference::load(&self.path, &self.inputs, &self.outputs)?;
         let (mut inputs, mut results) = (Vec::new(), Vec::new());
-        for (number, user) in users.iter().take(MEASURED_INPUTS).enumerate() {
+        for (number, user) in users.iter().take(most).enumerate() {
             inputs.push(prepared(graph, user)?);
             let found = reference.run(number, user)?;
             let names = self.outputs.iter().map(|o| o.name.clone());
@@ -78,10 +79,13 @@ impl PlainModel {
     }
 }
 
-/// Inputs of a synthetic calibration set.
-const SYNTHETIC_INPUTS: usize = 64;
-/// More calibration inputs than these are not used for measuring errors; ranges come from all.
-const MEASURED_INPUTS: usize = 64;
+/// Inputs of a synthetic calibration set, and most inputs that errors are measured on (ranges come from all): fewer for models of so
+/// many weights that running them takes long.
+fn inputs_worth_running(weights: usize) -> usize {
+    const MOST: usize = 64;
+    const LEAST: usize = 8;
+    (MOST * 1_000_000 / weights.max(1)).clamp(LEAST, MOST)
+}
 
 /// Where calibration inputs come from.
 enum Calibration {
@@ -156,6 +160,7 @@ pub fn compile(
     };
     let imported = onnx::import_with_arrays(model, &shapes, arrays)?;
     let mut tensor = imported.graph;
+    let most = inputs_worth_running(imported.parameters);
     let (source, users) = match &calibration {
         Calibration::Arrays(path, arrays) => {
             let name = path
@@ -170,7 +175,7 @@ pub fn compile(
         }
         Calibration::Synthetic(seed) => {
             let ids = vocabularies(&tensor);
-            let users = calibration::synthetic(&imported.inputs, &ids, *seed, SYNTHETIC_INPUTS);
+            let users = calibration::synthetic(&imported.inputs, &ids, *seed, most);
             (format!("synthetic:{seed}"), users)
         }
     };
@@ -181,7 +186,7 @@ pub fn compile(
         inputs: imported.all_inputs,
         outputs: imported.outputs,
     };
-    let (inputs, reference) = plain.calibration(&tensor, &users)?;
+    let (inputs, reference) = plain.calibration(&tensor, &users, most)?;
     let mut trouble = None;
     let mut manager = Manager::new();
     if let Some(folder) = dump_ir {
@@ -215,6 +220,8 @@ pub fn compile(
         ranges: layer_ranges(&tensor),
         plots: poly.plots,
     };
+    // Large models hold their weights once more in every graph: those that are not read any more make room.
+    drop((tensor, inputs, reference));
     let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
     let schedule = compile_poly(
         &poly.graph,

@@ -19,7 +19,7 @@
 //! The record is for looking into runs (`heron bisect`): no part of the program, its id or what runs.
 //! Integers are little-endian; every byte not named is zero. Equal programs and weights give equal bytes.
 
-use crate::atomic::write_bytes;
+use crate::atomic::write_file;
 use crate::params::ParameterSet;
 use crate::proto::{Plaintext, Program};
 use crate::verify::{verify, verify_head, VerifyError};
@@ -27,7 +27,7 @@ use crate::weights::{Weights, WeightsBuilder, WeightsError};
 use memmap2::Mmap;
 use prost::Message;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -153,21 +153,25 @@ impl Schedule {
         self.weights.vector(&self.program.plaintexts, index)
     }
 
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            kind: FileKind::Schedule,
+            program: &self.program,
+            weights: self.weights.bytes(),
+            record: self.record.bytes(),
+            id: self.id,
+            params_id: self.params.id(),
+        }
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        write(
-            FileKind::Schedule,
-            &self.program,
-            self.weights.bytes(),
-            self.record.bytes(),
-            self.id,
-            self.params.id(),
-        )
+        self.parts().to_bytes()
     }
 
     /// Writes `X.heron`, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
-        save(path, &self.to_bytes())
+        save(path, &self.parts())
     }
 
     /// Maps and verifies `X.heron`.
@@ -256,21 +260,25 @@ impl ClientSchedule {
         self.id
     }
 
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            kind: FileKind::Client,
+            program: &self.program,
+            weights: self.weights.bytes(),
+            record: &[],
+            id: self.id,
+            params_id: self.params.id(),
+        }
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        write(
-            FileKind::Client,
-            &self.program,
-            self.weights.bytes(),
-            &[],
-            self.id,
-            self.params.id(),
-        )
+        self.parts().to_bytes()
     }
 
     /// Writes `X.client`, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
-        save(path, &self.to_bytes())
+        save(path, &self.parts())
     }
 
     /// Reads `X.client`, or the client's part of `X.heron`.
@@ -333,8 +341,8 @@ pub fn schedule_id(program: &Program, weights: &Weights) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn save(path: &Path, bytes: &[u8]) -> Result<(), ContainerError> {
-    write_bytes(path, false, bytes).map_err(|source| ContainerError::Io {
+fn save(path: &Path, parts: &Parts<'_>) -> Result<(), ContainerError> {
+    write_file(path, false, |out| parts.write(out)).map_err(|source| ContainerError::Io {
         path: path.into(),
         source,
     })
@@ -347,46 +355,62 @@ fn malformed(path: &Path, reason: &str) -> ContainerError {
     }
 }
 
-fn write(
+/// What a file is made of.
+struct Parts<'a> {
     kind: FileKind,
-    program: &Program,
-    weights: &[u8],
-    record: &[u8],
+    program: &'a Program,
+    weights: &'a [u8],
+    record: &'a [u8],
     id: [u8; 32],
     params_id: [u8; 32],
-) -> Vec<u8> {
-    let bytes = program.encode_to_vec();
-    let start = (HEADER + bytes.len()).next_multiple_of(ALIGNMENT);
-    let mut out = Vec::with_capacity(start + weights.len() + 8 + record.len());
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    let kind: u32 = match kind {
-        FileKind::Schedule => 1,
-        FileKind::Client => 2,
-    };
-    out.extend_from_slice(&kind.to_le_bytes());
-    for number in [bytes.len(), start, weights.len()] {
-        out.extend_from_slice(&(number as u64).to_le_bytes());
+}
+
+impl Parts<'_> {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        // Writing to a vector cannot fail.
+        let _ = self.write(&mut out);
+        out
     }
-    out.extend_from_slice(blake3::hash(&bytes).as_bytes());
-    out.extend_from_slice(blake3::hash(weights).as_bytes());
-    out.extend_from_slice(&id);
-    out.extend_from_slice(&params_id);
-    let signed = *blake3::hash(&out).as_bytes();
-    out.extend_from_slice(&signed);
-    if !record.is_empty() {
-        out.extend_from_slice(&(record.len() as u64).to_le_bytes());
-        out.extend_from_slice(blake3::hash(record).as_bytes());
+
+    /// Section by section: the weights of a large model are not copied first.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let (weights, record) = (self.weights, self.record);
+        let bytes = self.program.encode_to_vec();
+        let start = (HEADER + bytes.len()).next_multiple_of(ALIGNMENT);
+        let mut head = Vec::with_capacity(start);
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(&VERSION.to_le_bytes());
+        let kind: u32 = match self.kind {
+            FileKind::Schedule => 1,
+            FileKind::Client => 2,
+        };
+        head.extend_from_slice(&kind.to_le_bytes());
+        for number in [bytes.len(), start, weights.len()] {
+            head.extend_from_slice(&(number as u64).to_le_bytes());
+        }
+        head.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        head.extend_from_slice(blake3::hash(weights).as_bytes());
+        head.extend_from_slice(&self.id);
+        head.extend_from_slice(&self.params_id);
+        let signed = *blake3::hash(&head).as_bytes();
+        head.extend_from_slice(&signed);
+        if !record.is_empty() {
+            head.extend_from_slice(&(record.len() as u64).to_le_bytes());
+            head.extend_from_slice(blake3::hash(record).as_bytes());
+        }
+        head.resize(HEADER, 0);
+        head.extend_from_slice(&bytes);
+        head.resize(start, 0);
+        out.write_all(&head)?;
+        out.write_all(weights)?;
+        if !record.is_empty() {
+            let end = weights.len();
+            out.write_all(&[0; 8][..end.next_multiple_of(8) - end])?;
+            out.write_all(record)?;
+        }
+        Ok(())
     }
-    out.resize(HEADER, 0);
-    out.extend_from_slice(&bytes);
-    out.resize(start, 0);
-    out.extend_from_slice(weights);
-    if !record.is_empty() {
-        out.resize(out.len().next_multiple_of(8), 0);
-        out.extend_from_slice(record);
-    }
-    out
 }
 
 struct Parsed {

@@ -152,7 +152,7 @@ impl WeightsBuilder {
 
     /// Adds a vector in f32 if `single`, else in f64, and returns its number for `Term.plaintext` and its like.
     pub fn push(&mut self, values: &[f64], single: bool) -> u32 {
-        let mut raw = Vec::with_capacity(values.len() * 8);
+        let mut raw = Vec::with_capacity(values.len() * if single { 4 } else { 8 });
         for v in values {
             if single {
                 raw.extend_from_slice(&(*v as f32).to_le_bytes());
