@@ -209,7 +209,7 @@ pub fn compile(
         options.tolerance,
         &mut manager,
     )?;
-    let pairs = matches(&tensor, &poly.graph, &users, &inputs);
+    let pairs = matches(&tensor, &poly.graph, &poly.outputs, &users, &inputs);
     let facts = ModelFacts {
         plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heron_passes::ir::graph::ValueId;
-use heron_passes::ir::poly::{PolyGraph, PolyOp};
+use heron_passes::ir::poly::{OutputFactor, PolyGraph, PolyOp};
 use heron_passes::ir::shape::Shape;
 use heron_passes::ir::tensor::{Evaluated, TensorGraph, TensorOp};
 use heron_passes::to_poly::Named;
@@ -29,7 +29,8 @@ pub struct Match {
 /// Root mean square of what the best factor leaves, over that of the value, below which two values of a layer are the same: an
 /// approximation's error at most, far less than between different values.
 const SAME: f64 = 0.02;
-/// The same where the poly value descends from the tensor value by name: such a pair stays a pair when an approximation is bad.
+/// The same for activations and for what is computed once a row, where the poly value descends from the tensor value by name: such a
+/// pair stays a pair when an approximation is bad. Not for others, whose descendants may lack a factor that a pass moved elsewhere.
 const SAME_NAME: f64 = 0.3;
 /// Fewer numbers than these say nothing about a factor and an offset.
 const LEAST: usize = 6;
@@ -92,10 +93,11 @@ fn descends(name: &str, base: &str) -> bool {
 }
 
 /// Matches of a model, in the order of the tensor graph. `users` are calibration inputs as the user gives them, `prepared` the same as
-/// the client encrypts them. Graphs that cannot be evaluated have no matches.
+/// the client encrypts them; `factors` are those of the outputs. Graphs that cannot be evaluated have no matches.
 pub fn matches(
     tensor: &TensorGraph,
     poly: &PolyGraph,
+    factors: &[OutputFactor],
     users: &[UserInput],
     prepared: &[Named],
 ) -> Vec<Match> {
@@ -136,11 +138,18 @@ pub fn matches(
                 .cloned()
                 .unwrap_or_default();
             let outputs = tensor.outputs.iter().zip(&poly.outputs);
-            let mut output = None;
-            for ((_, mine), (_, theirs)) in outputs {
+            for (((_, mine), (_, theirs)), factor) in outputs.zip(factors) {
                 if *mine == v && kind == View::Value {
-                    output = Some(*theirs);
-                    near = vec![*theirs];
+                    // What leaves is known without looking, however far off it is.
+                    near.clear();
+                    let pair = Match {
+                        value: node.name.clone(),
+                        view: kind,
+                        poly: poly.node(*theirs).name.clone(),
+                        scale: factor.0,
+                        offset: 0.0,
+                    };
+                    found.push((0.0, pair));
                 }
             }
             let mut best: Option<(f64, ValueId, Fit)> = None;
@@ -155,8 +164,9 @@ pub fn matches(
                 let Some(fit) = fit(&numbers, values, argument) else {
                     continue;
                 };
-                let named = descends(&poly.node(p).name, &node.name) || output == Some(p);
-                let limit = if named { SAME_NAME } else { SAME };
+                let named = descends(&poly.node(p).name, &node.name);
+                let direct = matches!(node.op, TensorOp::Activation(_)) || kind.by_size();
+                let limit = if named && direct { SAME_NAME } else { SAME };
                 // Of equally good ones the first; a name counts for a little.
                 let rank = fit.residual + if named { 0.0 } else { 1e-6 };
                 if fit.residual <= limit && best.as_ref().is_none_or(|b| rank < b.0 - 1e-9) {

@@ -141,7 +141,12 @@ fn bars(out: &mut String, title: &str, list: &[(String, f64)], text: &dyn Fn(f64
     }
     let _ = write!(
         out,
-        "<div class=\"panel\"><h3>{title}</h3><ul class=\"bars\">"
+        "<div class=\"panel\"><h3>{title}</h3><ul class=\"bars{}\">",
+        if list.iter().any(|(n, _)| n.len() > 22) {
+            " long"
+        } else {
+            ""
+        }
     );
     for (name, value) in list {
         let class = if name == "bootstrap" {

@@ -122,7 +122,12 @@ fn bands(out: &mut String, path: &[Stair<'_>], x: &dyn Fn(usize) -> f64, floor: 
         );
         let letters = ((to - from) / 6.5) as usize;
         if letters >= 3 {
-            let name = esc(&fit(first.layer, letters));
+            // The end of a scoped name says most.
+            let own = match first.layer.chars().count() > letters {
+                true => first.layer.rsplit('.').next().unwrap_or(first.layer),
+                false => first.layer,
+            };
+            let name = esc(&fit(own, letters));
             let _ = write!(
                 out,
                 "<text x=\"{:.1}\" y=\"13\" text-anchor=\"middle\">{name}</text>",
