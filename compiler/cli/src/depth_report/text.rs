@@ -169,6 +169,7 @@ fn cost(page: &mut Page, report: &Value) {
         .as_object()
         .into_iter()
         .flatten()
+        .filter(|(name, _)| *name != "bootstrap")
         .filter_map(|(name, n)| Some((name, n.as_u64().filter(|n| *n > 0)?)))
         .map(|(name, n)| format!("{} {}", count(n), operation(name)))
         .collect();
