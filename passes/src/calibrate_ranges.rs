@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use crate::approx::softmax_rows::SoftmaxSite;
 use crate::ir::graph::ValueId;
 use crate::ir::shape::Interval;
 use crate::ir::tensor::{EvalError, TensorGraph, TensorOp};
@@ -67,10 +68,16 @@ pub fn calibrate_ranges(
         .map(|(number, input)| seen(graph, number, input))
         .collect();
     let (mut ranges, mut sites) = (BTreeMap::new(), BTreeMap::new());
+    let mut rows: BTreeMap<ValueId, SoftmaxSite> = BTreeMap::new();
     for one in seen {
         let one = one?;
         merge(&mut ranges, one.ranges);
         merge(&mut sites, one.sites);
+        for (v, site) in one.rows {
+            rows.entry(v)
+                .and_modify(|known| known.merge(&site))
+                .or_insert(site);
+        }
     }
     for (&v, &site) in &sites {
         if site.lo <= 0.0 {
@@ -95,6 +102,9 @@ pub fn calibrate_ranges(
             .into_iter()
             .map(|(v, r)| (v, r.rounded_outward()))
             .collect(),
+        rows.into_iter()
+            .map(|(v, r)| (v, r.rounded_outward()))
+            .collect(),
     ))
 }
 
@@ -103,6 +113,7 @@ pub fn calibrate_ranges(
 struct Seen {
     ranges: BTreeMap<ValueId, Interval>,
     sites: BTreeMap<ValueId, Interval>,
+    rows: BTreeMap<ValueId, SoftmaxSite>,
 }
 
 fn seen(
@@ -131,8 +142,16 @@ fn seen(
     graph
         .visit(input, &mut |v, value, statistic| {
             widen(&mut seen.ranges, v, value);
-            if let Some(s) = statistic {
-                widen(&mut seen.sites, v, s);
+            let softmax = matches!(graph.node(v).op, TensorOp::Softmax { .. });
+            match statistic {
+                Some(s) if softmax => {
+                    // Finite where the scores are, which are checked as values.
+                    if let Some(site) = SoftmaxSite::of(s) {
+                        seen.rows.insert(v, site);
+                    }
+                }
+                Some(s) => widen(&mut seen.sites, v, s),
+                None => {}
             }
         })
         .map_err(|source| CalibrateError::Input { number, source })?;

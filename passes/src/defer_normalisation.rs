@@ -38,8 +38,10 @@ impl Pass for DeferNormalisation {
             graph.remove_dead(|op| matches!(op, PolyOp::Input { .. }));
         }
         for v in graph.topological() {
+            // Weights that are used again (squared, summed) are kept: a softmax normalises on the way.
             let scores = matches!(graph.node(v).shape, crate::ir::shape::Shape::Scores { .. });
-            if scores && matches!(graph.node(v).op, PolyOp::ScaleHeads) {
+            let given_out = scores && given_out(graph, v);
+            if given_out && matches!(graph.node(v).op, PolyOp::ScaleHeads) {
                 return Err(PassError::Refused {
                     pass: Self::NAME,
                     value: graph.node(v).name.clone(),
@@ -51,6 +53,14 @@ impl Pass for DeferNormalisation {
         }
         Ok(Changed::from_bool(changed))
     }
+}
+
+/// Whether a value, but for constant factors, is an output of the graph.
+fn given_out(graph: &PolyGraph, v: ValueId) -> bool {
+    graph.outputs.iter().any(|(_, o)| *o == v)
+        || graph.users(v).into_iter().any(|u| {
+            matches!(graph.node(u).op, PolyOp::Affine { .. } | PolyOp::Add) && given_out(graph, u)
+        })
 }
 
 /// `p` as n · r · factor, where the scaling may go past A·V.

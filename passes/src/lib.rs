@@ -25,4 +25,5 @@ pub mod placement;
 pub mod plots;
 pub mod sites;
 pub mod substitute_polynomials;
+mod substitute_softmax;
 pub mod to_poly;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::ir::graph::ValueId;
+use crate::ir::packed::FREE_INTEGER;
 use crate::ir::poly::eval::EvalError;
 use crate::ir::poly::{Evaluation, OutputFactor, PolyGraph, PolyOp};
 use crate::ir::shape::{Interval, Matrix};
@@ -77,6 +78,10 @@ pub fn normalise(graph: &mut PolyGraph) -> Result<Vec<OutputFactor>, PassError> 
             | PolyOp::KeySum { scale, shift, .. }
             | PolyOp::ColumnSum { scale, shift } => {
                 *scale *= ratio;
+                // Factors were chosen so that integers come out, up to the last bits.
+                if (*scale - scale.round()).abs() <= 1e-12 * scale.abs() {
+                    *scale = scale.round();
+                }
                 *shift *= out;
             }
             PolyOp::Evaluate {
@@ -136,8 +141,12 @@ fn separate_products(graph: &mut PolyGraph) {
                     .users(*o)
                     .iter()
                     .any(|u| !matches!(graph.node(*u).op, PolyOp::Evaluate { .. }));
-            let sum =
-                evaluates && matches!(node.op, PolyOp::Add | PolyOp::Sub | PolyOp::Input { .. });
+            // An argument that is made of its operand for this, or a sum of such, keeps the factor 1 whoever else reads it.
+            let own = matches!(node.op, PolyOp::Affine { .. }) && !in_a_sum(graph, *o);
+            let shared = shared && !own;
+            let sum = evaluates
+                && matches!(node.op, PolyOp::Add | PolyOp::Sub | PolyOp::Input { .. })
+                && !private_sum(graph, *o, v);
             if bound || shared || sum {
                 let (name, shape, layer, range) = (
                     format!("{}_rescaled", node.name),
@@ -159,6 +168,26 @@ fn separate_products(graph: &mut PolyGraph) {
             }
         }
         graph.set_operands(v, &operands);
+    }
+}
+
+fn in_a_sum(graph: &PolyGraph, v: ValueId) -> bool {
+    let sums = |u: &ValueId| matches!(graph.node(*u).op, PolyOp::Add | PolyOp::Sub);
+    graph.users(v).iter().any(sums)
+}
+
+/// Whether a sum is read by `reader` only, and so is every sum in it by the sum above; no input is among its terms.
+fn private_sum(graph: &PolyGraph, v: ValueId, reader: ValueId) -> bool {
+    if graph.users(v) != [reader] {
+        return false;
+    }
+    match graph.node(v).op {
+        PolyOp::Add | PolyOp::Sub => graph
+            .operands(v)
+            .iter()
+            .all(|o| is_product(&graph.node(*o).op) || private_sum(graph, *o, v)),
+        PolyOp::Input { .. } => false,
+        _ => true,
     }
 }
 
@@ -233,12 +262,50 @@ fn choose(graph: &PolyGraph) -> Result<BTreeMap<ValueId, f64>, PassError> {
                 && graph.users(*q) == [v]
                 && q != k;
             if alone && matches!(graph.node(*q).op, PolyOp::Linear(_) | PolyOp::Affine { .. }) {
-                let f = FILL / magnitude(v)? / factors.get(k).copied().unwrap_or(1.0);
+                // Where all they do is to become arguments, the change of scale to those.
+                let users = graph.users(v);
+                let scale = users.first().and_then(|u| match graph.node(*u).op {
+                    PolyOp::Affine { scale, .. } => Some(scale * factors.get(u)?),
+                    _ => None,
+                });
+                let to_argument = |u: &ValueId| match graph.node(*u).op {
+                    PolyOp::Affine { scale: s, .. } => {
+                        let argument =
+                            |w: &ValueId| matches!(graph.node(*w).op, PolyOp::Evaluate { .. });
+                        graph.users(*u).iter().any(argument)
+                            && factors.get(u).map(|f| f * s) == scale
+                    }
+                    _ => false,
+                };
+                let wanted = match scale {
+                    Some(scale) if scale != 0.0 && users.iter().all(to_argument) => scale,
+                    _ => FILL / magnitude(v)?,
+                };
+                let f = wanted / factors.get(k).copied().unwrap_or(1.0);
                 factors.insert(*q, f);
             }
         }
     }
     for &v in &order {
+        if let Some(f) = before_square(graph, v, &factors, magnitude(v)?) {
+            factors.insert(v, f);
+        }
+    }
+    for &v in &order {
+        if let (PolyOp::Affine { scale, .. }, [o]) = (&graph.node(v).op, &graph.operands(v)[..]) {
+            // After a product an integer factor is free: the largest that does.
+            let alone = group.values().filter(|g| **g == group[&v]).count() == 1;
+            let argument = graph
+                .users(v)
+                .iter()
+                .any(|u| matches!(graph.node(*u).op, PolyOp::Evaluate { .. }));
+            let (f, of) = (factors[&v], factors.get(o).copied().unwrap_or(1.0));
+            let ratio = (scale * f / of).abs();
+            let product = is_product(&graph.node(*o).op);
+            if product && alone && !argument && (1.0..=FREE_INTEGER).contains(&ratio) {
+                factors.insert(v, f * ratio.floor() / ratio);
+            }
+        }
         if is_product(&graph.node(v).op) {
             let f = graph
                 .operands(v)
@@ -249,4 +316,32 @@ fn choose(graph: &PolyGraph) -> Result<BTreeMap<ValueId, f64>, PassError> {
         }
     }
     Ok(factors)
+}
+
+/// The factor of a value whose square is a term of a sum that is an argument: the one that makes the square fit as it is, so that
+/// bringing it to the sum's factor costs no level.
+fn before_square(
+    graph: &PolyGraph,
+    v: ValueId,
+    factors: &BTreeMap<ValueId, f64>,
+    magnitude: f64,
+) -> Option<f64> {
+    if is_product(&graph.node(v).op) || is_fixed(&graph.node(v).op) {
+        return None;
+    }
+    let only = |v: ValueId| match graph.users(v)[..] {
+        [u] => Some(u),
+        _ => None,
+    };
+    let square = only(v)?;
+    if graph.node(square).op != PolyOp::Multiply || graph.operands(square) != [v, v] {
+        return None;
+    }
+    let term = only(square)?;
+    let PolyOp::Affine { scale, shift } = graph.node(term).op else {
+        return None;
+    };
+    let wanted = (scale * factors.get(&term)?).sqrt();
+    (shift == 0.0 && in_a_sum(graph, term) && wanted > 0.0 && wanted * magnitude <= 1.0)
+        .then_some(wanted)
 }

@@ -29,6 +29,8 @@ pub struct Budget {
     pub reciprocal: f64,
     /// Relative error of 1/√z.
     pub inverse_sqrt: f64,
+    /// Error of a row of a plain softmax: Σ over keys of |weight − softmax|.
+    pub softmax: f64,
     /// Absolute error of an activation, relative to its largest output.
     pub activation: f64,
     /// Positive statistics (denominators, variances) are divided by this below.
@@ -44,6 +46,7 @@ impl Default for Budget {
         Budget {
             reciprocal: 1e-3,
             inverse_sqrt: 3e-4,
+            softmax: 4e-3,
             activation: 3e-4,
             widen_below: 1.35,
             widen_above: 1.5,
@@ -58,6 +61,7 @@ impl Budget {
         Budget {
             reciprocal: self.reciprocal / factor,
             inverse_sqrt: self.inverse_sqrt / factor,
+            softmax: self.softmax / factor,
             activation: self.activation / factor,
             ..*self
         }
@@ -89,6 +93,7 @@ impl SubstitutePolynomials<'_> {
             out.add_layer(layer.clone());
         }
         let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        let mut weights: BTreeMap<ValueId, Matrix> = BTreeMap::new();
         for v in graph.topological() {
             let operands: Vec<ValueId> = graph
                 .operands(v)
@@ -102,6 +107,7 @@ impl SubstitutePolynomials<'_> {
                 v,
                 out: &mut out,
                 layer: node.layer,
+                weights: &mut weights,
             };
             let lowered = block.lower(&operands)?;
             map.insert(v, lowered);
@@ -116,16 +122,18 @@ impl SubstitutePolynomials<'_> {
 }
 
 /// One value being lowered.
-struct Block<'a, 'b> {
-    pass: &'a SubstitutePolynomials<'a>,
-    graph: &'a TensorGraph,
-    v: ValueId,
-    out: &'b mut PolyGraph,
+pub(crate) struct Block<'a, 'b> {
+    pub(crate) pass: &'a SubstitutePolynomials<'a>,
+    pub(crate) graph: &'a TensorGraph,
+    pub(crate) v: ValueId,
+    pub(crate) out: &'b mut PolyGraph,
     layer: usize,
+    /// Per softmax of the tensor graph, what A·V weighs its weights with: a mask.
+    weights: &'b mut BTreeMap<ValueId, Matrix>,
 }
 
 impl Block<'_, '_> {
-    fn refuse(&self, reason: impl Into<String>, remedy: impl Into<String>) -> PassError {
+    pub(crate) fn refuse(&self, reason: impl Into<String>, remedy: impl Into<String>) -> PassError {
         PassError::Refused {
             pass: SubstitutePolynomials::NAME,
             value: self.graph.node(self.v).name.clone(),
@@ -134,7 +142,13 @@ impl Block<'_, '_> {
         }
     }
 
-    fn add(&mut self, suffix: &str, op: PolyOp, operands: &[ValueId], shape: Shape) -> ValueId {
+    pub(crate) fn add(
+        &mut self,
+        suffix: &str,
+        op: PolyOp,
+        operands: &[ValueId],
+        shape: Shape,
+    ) -> ValueId {
         let base = &self.graph.node(self.v).name;
         let name = if suffix.is_empty() {
             base.clone()
@@ -214,16 +228,20 @@ impl Block<'_, '_> {
             TensorOp::PowerSoftmax { power, epsilon } => {
                 self.power_softmax(operands[0], *power, *epsilon)?
             }
-            TensorOp::Softmax { .. } => {
-                return Err(self.refuse(
-                    "plain Softmax has no polynomial form here",
-                    "train with PowerSoftmax (x^p / sum x^p, p even), which heron compiles",
-                ))
+            TensorOp::Softmax { mask } => {
+                let encrypted = operands.get(1).copied();
+                let (p, weights) = self.softmax(operands[0], encrypted, mask.as_ref())?;
+                if let Some(w) = weights {
+                    self.weighted_values_only()?;
+                    self.weights.insert(self.v, w);
+                }
+                p
             }
             TensorOp::Values { heads } => {
+                let of = self.graph.operands(self.v).first().copied();
                 let op = PolyOp::Values {
                     heads: *heads,
-                    weights: None,
+                    weights: of.and_then(|p| self.weights.get(&p).cloned()),
                 };
                 self.add("", op, operands, shape)
             }
@@ -239,6 +257,22 @@ impl Block<'_, '_> {
             }
             TensorOp::Activation(function) => self.activation(operands[0], *function)?,
         })
+    }
+
+    /// Refuses a masked softmax that something else than A·V reads: the mask is applied there.
+    fn weighted_values_only(&self) -> Result<(), PassError> {
+        let output = self.graph.outputs.iter().any(|(_, o)| *o == self.v);
+        let users = self.graph.users(self.v);
+        let other = users
+            .iter()
+            .find(|u| !matches!(self.graph.node(**u).op, TensorOp::Values { .. }));
+        if output || other.is_some() {
+            return Err(self.refuse(
+                "masked attention weights are used by something else than A·V",
+                "give out A·V instead of the weights, or split the model there",
+            ));
+        }
+        Ok(())
     }
 
     /// `scale` × a matrix value, as an Affine that [`crate::fold_linear`] takes into the projection before it.
@@ -304,7 +338,7 @@ impl Block<'_, '_> {
     }
 
     /// The evaluation gave `factor` × the wanted value: divide, as an Affine to be folded away.
-    fn unscale(&mut self, v: ValueId, factor: f64) -> ValueId {
+    pub(crate) fn unscale(&mut self, v: ValueId, factor: f64) -> ValueId {
         let shape = self.out.node(v).shape;
         self.add(
             "unit",
@@ -464,7 +498,7 @@ impl Block<'_, '_> {
     }
 }
 
-fn method_of<'a>(evaluation: &Evaluation, iterations: &'a str) -> &'a str {
+pub(crate) fn method_of<'a>(evaluation: &Evaluation, iterations: &'a str) -> &'a str {
     match evaluation {
         Evaluation::Polynomial(_) => "minimax",
         _ => iterations,

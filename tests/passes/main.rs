@@ -13,3 +13,4 @@ mod fold_linear;
 mod lower_packed;
 mod normalise;
 mod substitute_polynomials;
+mod substitute_softmax;

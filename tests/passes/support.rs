@@ -249,6 +249,7 @@ pub fn toy_block(power: u32) -> (TensorGraph, SiteRanges) {
             .into_iter()
             .map(|v| (v, Interval::new(0.1, 1.0)))
             .collect(),
+        BTreeMap::new(),
     );
     if power == 4 {
         // A block's range is measured once those before it are known.

@@ -8,3 +8,5 @@ pub mod functions;
 pub mod inverse_sqrt;
 pub mod minimax;
 pub mod reciprocal;
+pub mod softmax;
+pub mod softmax_rows;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::approx::softmax_rows::quantities;
+
 use super::{ClientInput, Linear, RowMap, TensorGraph, TensorOp};
 use crate::ir::graph::ValueId;
 use crate::ir::product::{self, multiply_into};
@@ -53,7 +55,8 @@ pub enum EvalError {
 pub struct Evaluated {
     /// Per value its numbers: Matrix row by row; Scores head by head, row by row.
     pub values: BTreeMap<ValueId, Vec<f64>>,
-    /// For LayerNorm per row variance + ε, for PowerSoftmax per head and row ε + Σ s^p.
+    /// For LayerNorm per row variance + ε, for PowerSoftmax per head and row ε + Σ s^p, for softmax per head and row
+    /// with keys [`crate::approx::softmax_rows::QUANTITIES`] numbers.
     pub statistics: BTreeMap<ValueId, Vec<f64>>,
 }
 
@@ -324,7 +327,17 @@ impl TensorGraph {
                         .map_or(1.0, |m| m.at(i / keys % rows, i % keys));
                     constant * encrypted.and_then(|m| m.get(i)).copied().unwrap_or(1.0)
                 };
-                softmax(get(0)?, keys, factor)
+                let scores = get(0)?;
+                let rows: Vec<f64> = scores
+                    .chunks_exact(keys)
+                    .enumerate()
+                    .filter_map(|(r, row)| {
+                        let factors = (r * keys..).map(factor);
+                        quantities(row.iter().copied().zip(factors))
+                    })
+                    .flatten()
+                    .collect();
+                return Ok((softmax(scores, keys, factor), Some(rows)));
             }
             TensorOp::Values { heads } => {
                 let Shape::Scores { rows, keys, .. } = self.node(operands[0]).shape else {
