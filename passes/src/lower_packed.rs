@@ -16,7 +16,7 @@ use crate::element_maps::{AffineMap, ColumnSumMap, KeySumMap};
 use crate::ir::graph::{Graph, ValueId};
 use crate::ir::packed::build::Scope;
 use crate::ir::packed::layout::{Geometry, Layout};
-use crate::ir::packed::{InputPort, Kernel, PackedGraph, Plaintexts};
+use crate::ir::packed::{is_free, InputPort, Kernel, PackedGraph, Plaintexts};
 use crate::ir::poly::{OutputFactor, PolyGraph, PolyOp};
 use crate::ir::shape::Shape;
 use crate::lower_attention::{linear, lower_scores, lower_values, Attention};
@@ -273,6 +273,29 @@ impl Lowering<'_> {
         Some(self.poly.node(v).range.map_or(1.0, |r| r.magnitude()))
     }
 
+    /// The integer that a scaling of scores is multiplied by and nothing else, with the magnitude then: the product takes it in.
+    fn gain(&self, v: ValueId) -> Option<(i32, Option<f64>)> {
+        let scores = matches!(self.poly.node(v).shape, Shape::Scores { .. });
+        if self.poly.node(v).op != PolyOp::ScaleHeads || !scores {
+            return None;
+        }
+        let [user] = self.poly.users(v)[..] else {
+            return None;
+        };
+        match self.poly.node(user).op {
+            PolyOp::Affine { scale, shift }
+                if shift == 0.0 && is_free(scale) && scale >= 1.0 && !self.is_output(v) =>
+            {
+                Some((scale as i32, self.bound(user)))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_output(&self, v: ValueId) -> bool {
+        self.poly.outputs.iter().any(|(_, o)| *o == v)
+    }
+
     fn value(&mut self, v: ValueId) -> Result<ValueId, PassError> {
         let scope = self.scope(v);
         let bound = self.bound(v);
@@ -331,7 +354,11 @@ impl Lowering<'_> {
                 Ok(self.packed.combine(&scope, &terms, 0.0, bound))
             }
             PolyOp::Affine { scale, shift } => {
-                let a = self.of(self.operand(v, 0)?.0)?;
+                let (x, _) = self.operand(v, 0)?;
+                let a = self.of(x)?;
+                if self.gain(x).is_some() {
+                    return Ok(a);
+                }
                 Ok(self.packed.combine(&scope, &[(a, *scale)], *shift, bound))
             }
             PolyOp::Multiply => {
@@ -409,7 +436,8 @@ impl Lowering<'_> {
                 let factor = self.factor(v, x, r)?;
                 let x = self.of(x)?;
                 let layout = Arc::clone(self.packed.layout(x));
-                let value = self.packed.multiply(&scope, x, factor, 1, 0.0, bound);
+                let (gain, bound) = self.gain(v).unwrap_or((1, bound));
+                let value = self.packed.multiply(&scope, x, factor, gain, 0.0, bound);
                 self.packed.graph.node_mut(value).op.layout = layout;
                 Ok(value)
             }

@@ -14,7 +14,7 @@ use crate::ir::graph::ValueId;
 use crate::ir::packed::FREE_INTEGER;
 use crate::ir::poly::eval::EvalError;
 use crate::ir::poly::{Evaluation, OutputFactor, PolyGraph, PolyOp};
-use crate::ir::shape::{Interval, Matrix};
+use crate::ir::shape::{Interval, Matrix, Shape};
 use crate::pass::PassError;
 
 /// Name in files, snapshots, flags and timings.
@@ -128,6 +128,26 @@ fn is_fixed(op: &PolyOp) -> bool {
 /// Puts an `affine` between a product and a sum, and before an evaluation whose operand is shared with something else.
 fn separate_products(graph: &mut PolyGraph) {
     for v in graph.topological() {
+        if graph.node(v).op == PolyOp::ScaleHeads
+            && matches!(graph.node(v).shape, Shape::Scores { .. })
+        {
+            // Weights divided by their sum are small; an integer brings them near 1 before they are squared.
+            let node = graph.node(v);
+            let (name, shape, layer, range) = (
+                format!("{}_gain", node.name),
+                node.shape,
+                node.layer,
+                node.range,
+            );
+            let gain = PolyOp::Affine {
+                scale: 1.0,
+                shift: 0.0,
+            };
+            let gained = graph.add(&name, gain, &[], shape, layer);
+            graph.replace_uses(v, gained);
+            graph.set_operands(gained, &[v]);
+            graph.node_mut(gained).range = range;
+        }
         let evaluates = matches!(graph.node(v).op, PolyOp::Evaluate { .. });
         if !evaluates && !matches!(graph.node(v).op, PolyOp::Add | PolyOp::Sub) {
             continue;
@@ -302,8 +322,8 @@ fn choose(graph: &PolyGraph) -> Result<BTreeMap<ValueId, f64>, PassError> {
             let (f, of) = (factors[&v], factors.get(o).copied().unwrap_or(1.0));
             let ratio = (scale * f / of).abs();
             let product = is_product(&graph.node(*o).op);
-            if product && alone && !argument && (1.0..=FREE_INTEGER).contains(&ratio) {
-                factors.insert(v, f * ratio.floor() / ratio);
+            if product && alone && !argument && ratio >= 1.0 && ratio.is_finite() {
+                factors.insert(v, f * ratio.floor().min(FREE_INTEGER) / ratio);
             }
         }
         if is_product(&graph.node(v).op) {

@@ -266,7 +266,6 @@ fn packed_graph_takes_the_levels_of_the_plan() {
         let (method, depth, _) = approximation(&model);
         let found = levels(&packed, "s");
         println!("scale {spread}: {method}: plan {depth}, packed {found}");
-        println!("{}", model.graph);
         // The head after A·V takes one more.
         assert_eq!(found as usize, depth + 1);
     }

@@ -251,19 +251,14 @@ impl Search<'_> {
         }
     }
 
-    /// 1/sum at 2^target of weights last divided at 2^last, or made with their top at 1.
+    /// 1/sum on the way, at 2^target, of weights last divided at 2^last or made with their top at 1.
     fn division(&mut self, last: Option<usize>, target: usize, top: f64) -> Option<ReciprocalFit> {
         let (site, demand) = (self.site, self.demand);
         self.fits
             .entry((last, target))
             .or_insert_with(|| {
                 let interval = sums(site, demand, last, target, top);
-                let tolerance = if target == 0 {
-                    demand.tolerance / 4.0
-                } else {
-                    CRUDE
-                };
-                reciprocal(interval, tolerance, DIVISION_LEVELS)
+                reciprocal(interval, CRUDE, DIVISION_LEVELS)
             })
             .clone()
     }
@@ -291,7 +286,12 @@ impl Search<'_> {
             if noise > self.demand.tolerance {
                 return None;
             }
-            let fit = self.division(last, target, e.top)?;
+            let fit = if target == 0 {
+                let left = self.demand.tolerance - first.error - noise;
+                reciprocal(sum, left, DIVISION_LEVELS)?
+            } else {
+                self.division(last, target, e.top)?
+            };
             let (levels, own) = match &fit.evaluation {
                 Evaluation::Polynomial(p) => {
                     let at = DEGREES.iter().position(|d| *d >= p.degree());
