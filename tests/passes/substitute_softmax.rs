@@ -38,7 +38,7 @@ impl Attention {
         let mut draws = Draws(3);
         let mut g: TensorGraph = graph("attention");
         let m = matrix(TOKENS, 8);
-        let mut input = |g: &mut TensorGraph, name: &str, rows: usize, cols: usize| {
+        let input = |g: &mut TensorGraph, name: &str, rows: usize, cols: usize| {
             let op = TensorOp::Input {
                 name: name.into(),
                 client: as_given(rows * cols),
@@ -148,7 +148,7 @@ fn fresh_error(case: &Attention, model: &PolyModel, tensor: &TensorGraph) -> f64
             n += 1.0;
         }
     }
-    worst / (squares / n - (sum / n) * (sum / n) as f64).sqrt()
+    worst / (squares / n - (sum / n) * (sum / n)).sqrt()
 }
 
 fn pack(model: &PolyModel, slots: usize) -> PackedGraph {
