@@ -3,7 +3,7 @@
 use heron_passes::assign_levels::{AssignLevels, Placing};
 use heron_passes::cost::CostTable;
 use heron_passes::ir::levelled::LevelledGraph;
-use heron_passes::ir::poly::{OutputFactor, PolyGraph};
+use heron_passes::ir::poly::PolyGraph;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Manager, PassError};
 use heron_schedule::params::ParameterSet;
@@ -31,7 +31,6 @@ pub enum CompileError {
 /// Poly → packed → levelled.
 pub fn lower_poly(
     graph: &PolyGraph,
-    factors: &[OutputFactor],
     params: &ParameterSet,
     batch: Option<usize>,
     manager: &mut Manager<'_>,
@@ -40,7 +39,6 @@ pub fn lower_poly(
         &LowerPacked {
             slots: params.slots(),
             batch,
-            output_factors: factors.to_vec(),
         },
         graph,
     )?;
@@ -74,13 +72,12 @@ pub fn write_schedule(
 /// Poly graph → schedule: everything below the approximations.
 pub fn compile_poly(
     graph: &PolyGraph,
-    factors: &[OutputFactor],
     params: &ParameterSet,
     batch: Option<usize>,
     output_shapes: &[Vec<usize>],
     model: &ModelFacts,
     manager: &mut Manager<'_>,
 ) -> Result<Schedule, CompileError> {
-    let levelled = lower_poly(graph, factors, params, batch, manager)?;
+    let levelled = lower_poly(graph, params, batch, manager)?;
     write_schedule(&levelled, params, output_shapes, model)
 }

@@ -97,7 +97,7 @@ pub fn calibrate_ranges(
             }
         }
     }
-    Ok(SiteRanges(
+    let sites = SiteRanges(
         sites
             .into_iter()
             .map(|(v, r)| (v, r.rounded_outward()))
@@ -105,7 +105,9 @@ pub fn calibrate_ranges(
         rows.into_iter()
             .map(|(v, r)| (v, r.rounded_outward()))
             .collect(),
-    ))
+    );
+    sites.write(graph);
+    Ok(sites)
 }
 
 /// Smallest and largest numbers of one input.

@@ -17,7 +17,7 @@ use crate::ir::graph::{Graph, ValueId};
 use crate::ir::packed::build::Scope;
 use crate::ir::packed::layout::{Geometry, Layout};
 use crate::ir::packed::{is_free, InputPort, Kernel, PackedGraph, Plaintexts};
-use crate::ir::poly::{OutputFactor, PolyGraph, PolyOp};
+use crate::ir::poly::{PolyGraph, PolyOp};
 use crate::ir::shape::Shape;
 use crate::lower_attention::{linear, lower_scores, lower_values, Attention};
 use crate::lower_evaluate::lower_evaluation;
@@ -30,8 +30,6 @@ pub struct LowerPacked {
     pub slots: usize,
     /// Inputs side by side, or `None` to choose.
     pub batch: Option<usize>,
-    /// Per graph output: what the client divides by; 1 where missing.
-    pub output_factors: Vec<OutputFactor>,
 }
 
 impl Lower for LowerPacked {
@@ -72,7 +70,7 @@ impl Lower for LowerPacked {
         for (i, (name, v)) in poly.outputs.iter().enumerate() {
             let value = lowering.of(*v)?;
             lowering.packed.graph.outputs.push((name.clone(), value));
-            let factor = self.output_factors.get(i).map_or(1.0, |f| f.0);
+            let factor = poly.output_factors.get(i).copied().unwrap_or(1.0);
             lowering.packed.output_factors.push(factor);
         }
         let mut packed = lowering.packed;

@@ -15,10 +15,48 @@ use crate::ir::packed::FREE_INTEGER;
 use crate::ir::poly::eval::EvalError;
 use crate::ir::poly::{Evaluation, OutputFactor, PolyGraph, PolyOp};
 use crate::ir::shape::{Interval, Matrix, Shape};
-use crate::pass::PassError;
+use crate::pass::{Changed, Pass, PassCx, PassError};
 
-/// Name in files, snapshots, flags and timings.
-pub const NAME: &str = "normalise";
+/// The pass; see the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Normalise;
+
+impl Pass for Normalise {
+    type Ir = PolyGraph;
+    const NAME: &'static str = "normalise";
+    const NEEDED: bool = true;
+
+    fn run(&self, graph: &mut PolyGraph, _: &mut PassCx) -> Result<Changed, PassError> {
+        normalise(graph)?;
+        Ok(Changed::Yes)
+    }
+}
+
+/// annotate-ranges: poly → poly.
+/// before `%v` without range, after `%v in [lo, hi]`, the smallest and largest number seen on calibration inputs, outward-rounded.
+/// Needs calibration inputs, as the client prepares them. Error none. Depth unchanged.
+#[derive(Clone, Copy, Debug)]
+pub struct AnnotateRanges<'a> {
+    /// Inputs by name.
+    pub inputs: &'a [BTreeMap<String, Vec<f64>>],
+}
+
+impl Pass for AnnotateRanges<'_> {
+    type Ir = PolyGraph;
+    const NAME: &'static str = "annotate-ranges";
+    const NEEDED: bool = true;
+
+    fn run(&self, graph: &mut PolyGraph, _: &mut PassCx) -> Result<Changed, PassError> {
+        annotate_ranges(graph, self.inputs).map_err(|e| PassError::Refused {
+            pass: Self::NAME,
+            value: graph.name.clone(),
+            reason: e.to_string(),
+            remedy: "give calibration inputs (--calibration FILE)".into(),
+        })?;
+        Ok(Changed::Yes)
+    }
+}
+
 /// Share of [-1, 1] that calibrated values fill; the rest is for inputs a little beyond.
 const FILL: f64 = 0.9;
 
@@ -56,7 +94,8 @@ pub fn annotate_ranges(
     Ok(())
 }
 
-/// Chooses factors and folds them in. Returns, per graph output, the factor its value now carries.
+/// Chooses factors and folds them in. Returns, per graph output, the factor its value now carries, and notes it in
+/// [`output_factors`](crate::ir::graph::Graph::output_factors).
 pub fn normalise(graph: &mut PolyGraph) -> Result<Vec<OutputFactor>, PassError> {
     separate_products(graph);
     let factors = choose(graph)?;
@@ -92,11 +131,15 @@ pub fn normalise(graph: &mut PolyGraph) -> Result<Vec<OutputFactor>, PassError> 
         }
         node.range = node.range.map(|r| Interval::new(r.lo * out, r.hi * out));
     }
-    Ok(graph
+    let before = |i: usize| graph.output_factors.get(i).copied().unwrap_or(1.0);
+    let factors: Vec<f64> = graph
         .outputs
         .iter()
-        .map(|(_, v)| OutputFactor(of(*v)))
-        .collect())
+        .enumerate()
+        .map(|(i, (_, v))| of(*v) * before(i))
+        .collect();
+    graph.output_factors.clone_from(&factors);
+    Ok(factors.into_iter().map(OutputFactor).collect())
 }
 
 fn times(m: &mut Matrix, factor: f64) {
@@ -229,7 +272,7 @@ fn choose(graph: &PolyGraph) -> Result<BTreeMap<ValueId, f64>, PassError> {
     let order = graph.topological();
     let group = groups(graph, &order);
     let refuse = |v: ValueId, reason: &str| PassError::Refused {
-        pass: NAME,
+        pass: Normalise::NAME,
         value: graph.node(v).name.clone(),
         reason: reason.into(),
         remedy: "calibrate first; give finite inputs".into(),

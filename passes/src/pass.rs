@@ -12,8 +12,14 @@ use thiserror::Error;
 pub trait Ir {
     /// Name of the rung: `tensor`, `poly`, `packed`, `levelled`.
     const STAGE: &'static str;
-    /// The text of the graph; the same on every machine.
+    /// The text of the graph for reading, numbers rounded; the same on every machine.
     fn print(&self) -> String;
+    /// The text of the graph that reads back to the same graph: numbers exact, constants at the end (see [`crate::ir::text`]).
+    fn full(&self) -> String {
+        self.print()
+    }
+    /// Makes the order of creation of the values that of the text, so that a pass does the same to this graph and to the one read back.
+    fn renumber(&mut self) {}
     /// Checks what this rung promises; the error names the value and says what is wrong with it.
     fn verify(&self) -> Result<(), String>;
 }
@@ -130,7 +136,7 @@ pub struct Stage<'a> {
     pub pass: &'a str,
     /// Rung of the graph, used as file extension.
     pub stage: &'a str,
-    /// Printed graph.
+    /// Printed graph, in full.
     pub text: &'a str,
 }
 
@@ -174,6 +180,7 @@ impl<'a> Manager<'a> {
         }
         let start = Instant::now();
         let changed = pass.run(graph, &mut self.cx)?;
+        graph.renumber();
         self.finish(P::NAME, start.elapsed(), changed, graph)?;
         Ok(changed)
     }
@@ -181,7 +188,8 @@ impl<'a> Manager<'a> {
     /// Runs a lowering and verifies what it made.
     pub fn lower<L: Lower>(&mut self, pass: &L, graph: &L::From) -> Result<L::To, PassError> {
         let start = Instant::now();
-        let to = pass.lower(graph, &mut self.cx)?;
+        let mut to = pass.lower(graph, &mut self.cx)?;
+        to.renumber();
         self.finish(L::NAME, start.elapsed(), Changed::Yes, &to)?;
         Ok(to)
     }
@@ -204,7 +212,7 @@ impl<'a> Manager<'a> {
             changed,
         });
         if let Some(sink) = &mut self.sink {
-            let text = graph.print();
+            let text = graph.full();
             sink(Stage {
                 number: self.stages,
                 pass,

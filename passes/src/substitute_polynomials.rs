@@ -19,7 +19,7 @@ use crate::ir::graph::ValueId;
 use crate::ir::poly::{Approximation, Evaluation, PolyGraph, PolyOp};
 use crate::ir::shape::{Interval, Matrix, Shape};
 use crate::ir::tensor::{Function, Linear, LinearTerm, RowMap, TensorGraph, TensorOp};
-use crate::pass::{PassCx, PassError};
+use crate::pass::{Lower, PassCx, PassError};
 use crate::sites::SiteRanges;
 
 /// Largest errors of single approximations, and how far ranges are widened beyond calibration.
@@ -82,12 +82,13 @@ pub struct SubstitutePolynomials<'a> {
     pub budget: Budget,
 }
 
-impl SubstitutePolynomials<'_> {
-    /// Name in files, snapshots, flags and timings.
-    pub const NAME: &'static str = "substitute-polynomials";
+impl Lower for SubstitutePolynomials<'_> {
+    type From = TensorGraph;
+    type To = PolyGraph;
+    const NAME: &'static str = "substitute-polynomials";
 
     /// The poly graph in the model's units.
-    pub fn lower(&self, graph: &TensorGraph, _cx: &mut PassCx) -> Result<PolyGraph, PassError> {
+    fn lower(&self, graph: &TensorGraph, _cx: &mut PassCx) -> Result<PolyGraph, PassError> {
         let mut out = PolyGraph::new(graph.name.clone());
         for layer in &graph.layers {
             out.add_layer(layer.clone());

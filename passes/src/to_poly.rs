@@ -9,8 +9,8 @@ use crate::fold_centring::FoldCentring;
 use crate::fold_linear::FoldLinear;
 use crate::ir::poly::{OutputFactor, PolyGraph};
 use crate::ir::tensor::TensorGraph;
-use crate::normalise::{annotate_ranges, normalise};
-use crate::pass::{Ir, Manager, PassError};
+use crate::normalise::{AnnotateRanges, Normalise};
+use crate::pass::{Lower, Manager, PassError};
 use crate::plots::{plots, Plot};
 use crate::sites::SiteRanges;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
@@ -84,19 +84,16 @@ fn attempt(
     budget: Budget,
     manager: &mut Manager<'_>,
 ) -> Result<PolyModel, PassError> {
-    let pass = SubstitutePolynomials { sites, budget };
-    let mut graph = pass.lower(tensor, &mut manager.cx)?;
+    let mut graph = manager.lower(&SubstitutePolynomials { sites, budget }, tensor)?;
     let plots = plots(&graph);
     manager.run(&DeferNormalisation, &mut graph)?;
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;
-    annotate_ranges(&mut graph, calibration).map_err(|e| refused(tensor, e.to_string()))?;
-    let outputs = normalise(&mut graph)?;
-    Ir::verify(&graph).map_err(|reason| PassError::Invalid {
-        pass: crate::normalise::NAME,
-        stage: "poly",
-        reason,
-    })?;
+    let inputs = calibration;
+    manager.run(&AnnotateRanges { inputs }, &mut graph)?;
+    manager.run(&Normalise, &mut graph)?;
+    let factors = graph.output_factors.iter();
+    let outputs: Vec<OutputFactor> = factors.map(|f| OutputFactor(*f)).collect();
     let error =
         measure(&graph, &outputs, calibration, reference).map_err(|e| refused(tensor, e))?;
     Ok(PolyModel {

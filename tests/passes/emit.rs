@@ -21,7 +21,6 @@ fn compile(poly: &PolyGraph, profile: Profile, batch: Option<usize>) -> Schedule
     let params = ParameterSet::new(profile).unwrap();
     compile_poly(
         poly,
-        &[],
         &params,
         batch,
         &[],
@@ -128,7 +127,7 @@ fn a_program_reads_as_text() {
 fn a_graph_for_other_parameters_is_refused() {
     let params = ParameterSet::new(Profile::Toy).unwrap();
     let poly = crate::packed_models::linear_layer(2, 2, 2);
-    let graph = lower_poly(&poly, &[], &params, None, &mut Manager::new()).unwrap();
+    let graph = lower_poly(&poly, &params, None, &mut Manager::new()).unwrap();
     let other = ParameterSet::with_ring(Profile::Toy, 10).unwrap();
     let error = write_schedule(&graph, &other, &[], &ModelFacts::default()).unwrap_err();
     snapshot("emit__refuses", &error.to_string());

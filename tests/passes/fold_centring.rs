@@ -1,5 +1,6 @@
 use heron_passes::fold_centring::FoldCentring;
 use heron_passes::ir::poly::PolyGraph;
+use heron_passes::pass::Lower;
 use heron_passes::pass::PassCx;
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
 

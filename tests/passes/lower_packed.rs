@@ -14,11 +14,7 @@ use crate::support::snapshot;
 
 /// Lowers for ciphertexts of `slots` slots.
 pub fn lower(poly: &PolyGraph, slots: usize, batch: Option<usize>) -> PackedGraph {
-    let pass = LowerPacked {
-        slots,
-        batch,
-        output_factors: vec![],
-    };
+    let pass = LowerPacked { slots, batch };
     Manager::new().lower(&pass, poly).unwrap()
 }
 
@@ -245,14 +241,12 @@ fn tokens_beyond_the_slots_are_refused() {
     let pass = LowerPacked {
         slots: 8,
         batch: None,
-        output_factors: vec![],
     };
     let error = Manager::new().lower(&pass, &linear_layer(16, 4, 4));
     snapshot("choose-layout__refuses", &error.unwrap_err().to_string());
     let pass = LowerPacked {
         slots: 64,
         batch: Some(32),
-        output_factors: vec![],
     };
     let error = Manager::new().lower(&pass, &linear_layer(4, 4, 4));
     snapshot(
@@ -279,7 +273,6 @@ fn heads_that_do_not_divide_the_features_are_refused() {
     let pass = LowerPacked {
         slots: 64,
         batch: None,
-        output_factors: vec![],
     };
     let error = Manager::new().lower(&pass, &m.finish(s));
     snapshot("lower-packed__refuses", &error.unwrap_err().to_string());

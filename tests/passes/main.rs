@@ -1,6 +1,8 @@
 //! Tests of passes: a case each changes (snapshot as a difference), one it leaves alone, one it refuses.
 
 mod packed_models;
+mod random_graphs;
+mod random_packed;
 mod support;
 
 mod altered;
@@ -14,3 +16,4 @@ mod lower_packed;
 mod normalise;
 mod substitute_polynomials;
 mod substitute_softmax;
+mod text;

@@ -1,6 +1,6 @@
 use heron_passes::ir::poly::{Evaluation, PolyOp};
 use heron_passes::normalise::{annotate_ranges, normalise};
-use heron_passes::pass::Manager;
+use heron_passes::pass::{Lower, Manager};
 use heron_passes::to_poly::{to_poly, Named};
 
 use crate::support::{

@@ -1,4 +1,5 @@
 use heron_passes::ir::tensor::TensorOp;
+use heron_passes::pass::Lower;
 use heron_passes::pass::PassCx;
 use heron_passes::sites::SiteRanges;
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};

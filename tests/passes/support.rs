@@ -6,6 +6,7 @@ use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::poly::{PolyGraph, PolyOp};
 use heron_passes::ir::shape::{Interval, Layer, LayerKind, Matrix, Shape};
 use heron_passes::ir::tensor::{ClientInput, Linear, LinearTerm, RowMap, TensorGraph, TensorOp};
+use heron_passes::pass::Lower;
 use heron_passes::pass::{Pass, PassCx};
 use heron_passes::sites::SiteRanges;
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};

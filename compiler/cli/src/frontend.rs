@@ -225,7 +225,6 @@ pub fn compile(
     let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
     let schedule = compile_poly(
         &poly.graph,
-        &poly.outputs,
         &params,
         options.batch.map(|b| b as usize),
         &output_shapes,

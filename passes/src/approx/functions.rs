@@ -19,6 +19,22 @@ impl Function {
         }
     }
 
+    /// All functions.
+    pub const ALL: [Function; 7] = [
+        Function::Gelu,
+        Function::GeluTanh,
+        Function::QuickGelu,
+        Function::Silu,
+        Function::Relu,
+        Function::Tanh,
+        Function::Sigmoid,
+    ];
+
+    /// The function of a name.
+    pub fn from_name(name: &str) -> Option<Function> {
+        Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+
     /// The name used in dumps and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -71,6 +71,16 @@ impl SoftmaxSite {
         all
     }
 
+    /// From what [`SoftmaxSite::intervals`] gave; `None` for another number of intervals.
+    pub fn new(intervals: &[Interval]) -> Option<SoftmaxSite> {
+        (intervals.len() == QUANTITIES).then(|| SoftmaxSite(intervals.to_vec()))
+    }
+
+    /// All intervals, in a fixed order.
+    pub fn intervals(&self) -> &[Interval] {
+        &self.0
+    }
+
     /// Widens every interval by another's.
     pub fn merge(&mut self, other: &SoftmaxSite) {
         for (a, b) in self.0.iter_mut().zip(&other.0) {

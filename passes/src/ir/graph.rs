@@ -24,6 +24,10 @@ pub struct Node<O> {
     pub shape: Shape,
     /// Values seen in calibration, outward-rounded; `None` before calibration.
     pub range: Option<Interval>,
+    /// Values seen in calibration of the argument of the value's non-polynomial function, outward-rounded: variance + ε of a LayerNorm,
+    /// the denominator of a PowerSoftmax, the operand of an activation; several for a softmax
+    /// ([`crate::approx::softmax_rows::SoftmaxSite`]); none before calibration.
+    pub arguments: Vec<Interval>,
     /// Row of the depth report: an index into [`Graph::layers`].
     pub layer: usize,
 }
@@ -37,6 +41,8 @@ pub struct Graph<O> {
     pub layers: Vec<Layer>,
     /// Output names and values, in order.
     pub outputs: Vec<(String, ValueId)>,
+    /// What the client divides output number i by; 1 where missing. Only `normalise` sets it.
+    pub output_factors: Vec<f64>,
     dag: StableDiGraph<Node<O>, usize>,
 }
 
@@ -47,6 +53,7 @@ impl<O> Graph<O> {
             name: name.into(),
             layers: Vec::new(),
             outputs: Vec::new(),
+            output_factors: Vec::new(),
             dag: StableDiGraph::new(),
         }
     }
@@ -72,6 +79,7 @@ impl<O> Graph<O> {
             op,
             shape,
             range: None,
+            arguments: Vec::new(),
             layer,
         });
         for (position, operand) in operands.iter().enumerate() {
@@ -116,6 +124,14 @@ impl<O> Graph<O> {
             .collect();
         edges.sort();
         edges.into_iter().map(|(_, v)| v).collect()
+    }
+
+    /// Operands in order, as printed.
+    pub fn operand_names(&self, v: ValueId) -> Vec<String> {
+        let operands = self.operands(v).into_iter();
+        operands
+            .map(|o| format!("%{}", super::text::name(&self.node(o).name)))
+            .collect()
     }
 
     /// Values that use `v`, each once, in order of creation.
@@ -218,6 +234,40 @@ impl<O> Graph<O> {
         self.dag.node_count() == 0
     }
 
+    /// Makes the order of creation the order of [`Graph::topological`], so that ties are broken alike in this graph and in the one that is
+    /// read back from its text. Returns the new name of every value. A graph with a cycle stays as it is.
+    pub fn renumber(&mut self) -> std::collections::BTreeMap<ValueId, ValueId> {
+        let order = self.topological();
+        if order.len() != self.len() {
+            return order.into_iter().map(|v| (v, v)).collect();
+        }
+        let new: std::collections::BTreeMap<ValueId, ValueId> = order
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (*v, ValueId(NodeIndex::new(i))))
+            .collect();
+        let mut dag = StableDiGraph::new();
+        let operands: Vec<Vec<ValueId>> = order.iter().map(|v| self.operands(*v)).collect();
+        for (v, operands) in order.iter().zip(operands) {
+            let Some(node) = self.dag.remove_node(v.0) else {
+                continue;
+            };
+            let id = dag.add_node(node);
+            for (position, operand) in operands.iter().enumerate() {
+                if let Some(o) = new.get(operand) {
+                    dag.add_edge(o.0, id, position);
+                }
+            }
+        }
+        for (_, v) in &mut self.outputs {
+            if let Some(n) = new.get(v) {
+                *v = *n;
+            }
+        }
+        self.dag = dag;
+        new
+    }
+
     /// Removes values that no output depends on, except those `keep` says to keep (inputs).
     pub fn remove_dead(&mut self, keep: impl Fn(&O) -> bool) {
         let mut alive: BTreeSet<ValueId> = self.outputs.iter().map(|(_, v)| *v).collect();
@@ -247,6 +297,9 @@ impl<O> Graph<O> {
                 let mut facts = format!(": {}", node.shape);
                 if let Some(range) = node.range {
                     facts += &format!(" in {range}");
+                }
+                if let [argument] = &node.arguments[..] {
+                    facts += &format!(" argument in {argument}");
                 }
                 (format!("  %{} = {}", node.name, text(v)), facts)
             })

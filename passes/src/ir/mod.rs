@@ -8,3 +8,4 @@ pub(crate) mod product;
 pub mod shape;
 pub mod stored;
 pub mod tensor;
+pub mod text;

@@ -178,6 +178,30 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
+    /// All kinds.
+    pub const ALL: [LayerKind; 15] = [
+        LayerKind::Embed,
+        LayerKind::Matmul,
+        LayerKind::AttentionScores,
+        LayerKind::PowerSoftmax,
+        LayerKind::Softmax,
+        LayerKind::AttentionValues,
+        LayerKind::LayerNorm,
+        LayerKind::RmsNorm,
+        LayerKind::Activation,
+        LayerKind::Rotary,
+        LayerKind::Residual,
+        LayerKind::Reshape,
+        LayerKind::Pool,
+        LayerKind::Head,
+        LayerKind::Other,
+    ];
+
+    /// The kind of a name.
+    pub fn from_name(name: &str) -> Option<LayerKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name used in reports.
     pub fn name(self) -> &'static str {
         match self {

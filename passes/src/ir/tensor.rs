@@ -3,7 +3,8 @@
 //! One input of the batch is described; heron runs many side by side in the slots. Every value is a [`Shape`].
 
 mod eval;
-mod print;
+pub(in crate::ir) mod parse;
+pub(in crate::ir) mod print;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -1,5 +1,6 @@
 //! The levelled graph: the packed graph with a level on every value, explicit adjustments and bootstraps.
 
+mod parse;
 mod print;
 mod verify;
 

@@ -3,6 +3,8 @@
 use super::{LevelledGraph, LevelledKernel};
 use crate::cost::BootstrapKind;
 use crate::ir::graph::ValueId;
+use crate::ir::packed::layout::Layout;
+use crate::ir::packed::verify::Around;
 use crate::ir::packed::Kernel;
 use crate::pass::Ir;
 
@@ -19,6 +21,12 @@ impl LevelledGraph {
             ));
         }
         let operands = self.graph.operands(v);
+        let around = Around {
+            geometry: self.geometry,
+            plaintexts: &self.plaintexts,
+            ports: self.ports.len(),
+        };
+        around.layout(&op.layout)?;
         let ops: Vec<_> = operands
             .iter()
             .map(|o| (&self.graph.node(*o).name, &self.graph.node(*o).op))
@@ -47,6 +55,8 @@ impl LevelledGraph {
                 }
             }
             LevelledKernel::Packed(kernel) => {
+                let layouts: Vec<&Layout> = ops.iter().map(|(_, o)| &*o.layout).collect();
+                around.kernel(kernel, &op.layout, &layouts)?;
                 for (i, (name, o)) in ops.iter().enumerate() {
                     let least = op.level + kernel.levels(i);
                     let fits = match kernel {
@@ -71,6 +81,17 @@ impl Ir for LevelledGraph {
 
     fn print(&self) -> String {
         self.to_string()
+    }
+
+    fn full(&self) -> String {
+        self.full_text()
+    }
+
+    fn renumber(&mut self) {
+        let new = self.graph.renumber();
+        for (_, v) in &mut self.origins {
+            *v = new.get(v).copied().unwrap_or(*v);
+        }
     }
 
     fn verify(&self) -> Result<(), String> {

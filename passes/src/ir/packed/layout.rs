@@ -1,5 +1,6 @@
 //! Where the elements of a value sit in the slots of its ciphertexts.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// An element number (row-major in the value's shape) or nothing.
@@ -65,13 +66,14 @@ impl fmt::Display for Geometry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     cells: Vec<Vec<Cell>>,
-    note: &'static str,
+    note: Cow<'static, str>,
 }
 
 impl Layout {
     /// A layout from the cells of each ciphertext, all of one power-of-two length; the period is reduced as far as the cells
     /// allow. `note` is for the printed graph.
-    pub fn new(mut cells: Vec<Vec<Cell>>, note: &'static str) -> Self {
+    pub fn new(mut cells: Vec<Vec<Cell>>, note: impl Into<Cow<'static, str>>) -> Self {
+        let note = note.into();
         let mut period = cells.first().map_or(1, Vec::len);
         while period > 1
             && cells
@@ -108,8 +110,8 @@ impl Layout {
     }
 
     /// Remark for the printed graph.
-    pub fn note(&self) -> &'static str {
-        self.note
+    pub fn note(&self) -> &str {
+        &self.note
     }
 
     /// (ciphertext, slot) of every copy of every element, within one period, of the slots that `keep` chooses.

@@ -5,8 +5,9 @@
 pub mod build;
 pub mod eval;
 pub mod layout;
+pub(in crate::ir) mod parse;
 pub mod print;
-mod verify;
+pub(in crate::ir) mod verify;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,42 +1,54 @@
 //! What a packed graph promises.
 
-use super::{Kernel, PackedGraph, PackedOp};
+use super::layout::{Geometry, Layout};
+use super::{Kernel, PackedGraph, Plaintexts};
 use crate::ir::graph::ValueId;
 use crate::pass::Ir;
 
-impl PackedGraph {
-    fn operand_ops(&self, v: ValueId) -> Vec<&PackedOp> {
-        self.graph
-            .operands(v)
-            .into_iter()
-            .map(|o| &self.graph.node(o).op)
-            .collect()
-    }
+/// What a kernel is checked against.
+pub(in crate::ir) struct Around<'a> {
+    /// How slots are cut up.
+    pub(in crate::ir) geometry: Geometry,
+    /// Plaintext vectors.
+    pub(in crate::ir) plaintexts: &'a Plaintexts,
+    /// Number of ports.
+    pub(in crate::ir) ports: usize,
+}
 
-    fn verify_value(&self, v: ValueId) -> Result<(), String> {
-        let op = &self.graph.node(v).op;
-        let operands = self.operand_ops(v);
+impl Around<'_> {
+    /// Checks that a layout fits the slots.
+    pub(in crate::ir) fn layout(&self, layout: &Layout) -> Result<(), String> {
         let n = self.geometry.virtual_slots();
-        let out = op.layout.ciphertexts();
-        if out == 0 || !n.is_multiple_of(op.layout.period()) {
+        let out = layout.ciphertexts();
+        if out == 0 || !n.is_multiple_of(layout.period()) {
             return Err(format!(
                 "layout of {out} ciphertexts with period {} does not fit {n} virtual slots",
-                op.layout.period()
+                layout.period()
             ));
         }
-        let part_exists = |p: &(usize, usize)| {
-            operands
-                .get(p.0)
-                .is_some_and(|o| p.1 < o.layout.ciphertexts())
-        };
-        match &op.kernel {
+        Ok(())
+    }
+
+    /// Checks a kernel with its result's layout and its operands' layouts.
+    pub(in crate::ir) fn kernel(
+        &self,
+        kernel: &Kernel,
+        layout: &Layout,
+        operands: &[&Layout],
+    ) -> Result<(), String> {
+        let n = self.geometry.virtual_slots();
+        let out = layout.ciphertexts();
+        self.layout(layout)?;
+        let part_exists =
+            |p: &(usize, usize)| operands.get(p.0).is_some_and(|o| p.1 < o.ciphertexts());
+        match kernel {
             Kernel::Input { port } => {
-                if *port >= self.ports.len() {
+                if *port >= self.ports {
                     return Err(format!("port {port} does not exist"));
                 }
             }
             Kernel::Linear(outs) => {
-                let sources: usize = operands.iter().map(|o| o.layout.ciphertexts()).sum();
+                let sources: usize = operands.iter().map(|o| o.ciphertexts()).sum();
                 if outs.len() != out {
                     return Err(format!(
                         "{} linear results for {out} ciphertexts",
@@ -56,7 +68,7 @@ impl PackedGraph {
                 }
             }
             Kernel::Rotate { steps } => {
-                let source = operands.first().map_or(0, |o| o.layout.ciphertexts());
+                let source = operands.first().map_or(0, |o| o.ciphertexts());
                 if operands.len() != 1 || out != source * steps.len() {
                     return Err(format!(
                         "{out} results of {} rotations of {source} ciphertexts",
@@ -84,18 +96,15 @@ impl PackedGraph {
                         operands.len()
                     ));
                 }
-                for o in &operands {
-                    if o.layout.ciphertexts() != out && o.layout.ciphertexts() != 1 {
+                for o in operands {
+                    if o.ciphertexts() != out && o.ciphertexts() != 1 {
                         return Err(format!(
                             "operand of {} ciphertexts in a sum of {out}",
-                            o.layout.ciphertexts()
+                            o.ciphertexts()
                         ));
                     }
-                    if !o.layout.same_cells(&op.layout) && !o.layout.is_unnamed() {
-                        return Err(format!(
-                            "layouts differ in a sum: {} and {}",
-                            o.layout, op.layout
-                        ));
+                    if !o.same_cells(layout) && !o.is_unnamed() {
+                        return Err(format!("layouts differ in a sum: {} and {}", o, layout));
                     }
                 }
             }
@@ -104,11 +113,36 @@ impl PackedGraph {
     }
 }
 
+impl PackedGraph {
+    fn verify_value(&self, v: ValueId) -> Result<(), String> {
+        let around = Around {
+            geometry: self.geometry,
+            plaintexts: &self.plaintexts,
+            ports: self.ports.len(),
+        };
+        let operands = self.graph.operands(v);
+        let operands: Vec<&Layout> = operands.iter().map(|o| &**self.layout(*o)).collect();
+        let op = &self.graph.node(v).op;
+        around.kernel(&op.kernel, &op.layout, &operands)
+    }
+}
+
 impl Ir for PackedGraph {
     const STAGE: &'static str = "packed";
 
     fn print(&self) -> String {
         self.to_string()
+    }
+
+    fn full(&self) -> String {
+        self.full_text()
+    }
+
+    fn renumber(&mut self) {
+        let new = self.graph.renumber();
+        for (_, v) in &mut self.origins {
+            *v = new.get(v).copied().unwrap_or(*v);
+        }
     }
 
     fn verify(&self) -> Result<(), String> {

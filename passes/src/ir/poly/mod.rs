@@ -5,6 +5,7 @@
 //! (with its margin), which is what bootstrapping and fixed scales need.
 
 pub mod eval;
+pub(in crate::ir) mod parse;
 pub mod print;
 pub mod verify;
 
