@@ -9,7 +9,7 @@ use heron_passes::ir::poly::PolyOp;
 use heron_passes::ir::shape::{Matrix, Shape};
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::lower_packed::LowerPacked;
-use heron_passes::pass::{Manager, PassCx};
+use heron_passes::pass::{Lower, Manager, PassCx};
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
 use heron_passes::to_poly::{to_poly, Named, PolyModel};
 
@@ -155,7 +155,6 @@ fn pack(model: &PolyModel, slots: usize) -> PackedGraph {
     let pass = LowerPacked {
         slots,
         batch: Some(1),
-        output_factors: model.outputs.clone(),
     };
     Manager::new().lower(&pass, &model.graph).unwrap()
 }
