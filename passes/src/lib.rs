@@ -23,6 +23,7 @@ pub mod pass;
 pub mod place_bootstraps;
 pub mod placement;
 pub mod plots;
+pub mod prepared;
 pub mod sites;
 pub mod substitute_polynomials;
 mod substitute_softmax;

@@ -12,6 +12,7 @@ use crate::ir::tensor::TensorGraph;
 use crate::normalise::{AnnotateRanges, Normalise};
 use crate::pass::{Lower, Manager, PassError};
 use crate::plots::{plots, Plot};
+use crate::prepared::prepared;
 use crate::sites::SiteRanges;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
 
@@ -89,6 +90,7 @@ fn attempt(
     manager.run(&DeferNormalisation, &mut graph)?;
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;
+    let calibration = &prepared(tensor, &graph, calibration)[..];
     let inputs = calibration;
     manager.run(&AnnotateRanges { inputs }, &mut graph)?;
     manager.run(&Normalise, &mut graph)?;

@@ -6,6 +6,7 @@ use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::poly::{OutputFactor, PolyGraph, PolyOp};
 use heron_passes::ir::shape::Shape;
 use heron_passes::ir::tensor::{Evaluated, TensorGraph, TensorOp};
+use heron_passes::prepared::prepared;
 use heron_passes::to_poly::Named;
 
 use super::{view, View};
@@ -92,19 +93,20 @@ fn descends(name: &str, base: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
-/// Matches of a model, in the order of the tensor graph. `users` are calibration inputs as the user gives them, `prepared` the same as
-/// the client encrypts them; `factors` are those of the outputs. Graphs that cannot be evaluated have no matches.
+/// Matches of a model, in the order of the tensor graph. `users` are calibration inputs as the user gives them, `inputs` the same as
+/// the client of the tensor graph encrypts them; `factors` are those of the outputs. Graphs that cannot be evaluated have no matches.
 pub fn matches(
     tensor: &TensorGraph,
     poly: &PolyGraph,
     factors: &[OutputFactor],
     users: &[UserInput],
-    prepared: &[Named],
+    inputs: &[Named],
 ) -> Vec<Match> {
+    let inputs = prepared(tensor, poly, inputs);
     let count = if weights(tensor) <= SMALL { INPUTS } else { 1 };
     let mut references: Vec<Evaluated> = Vec::new();
     let mut candidates: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
-    for (user, input) in users.iter().zip(prepared).take(count) {
+    for (user, input) in users.iter().zip(&inputs).take(count) {
         let (Ok(reference), Ok(values)) = (tensor.evaluate(user), poly.evaluate(input)) else {
             return Vec::new();
         };
