@@ -31,6 +31,8 @@ pub struct ModelFacts {
     pub plots: Vec<Plot>,
     /// By layer, the range of its last value over the calibration inputs, in the model's units.
     pub ranges: Vec<Option<Interval>>,
+    /// What the model would cost with plain softmax ([`crate::softmax_variant`]).
+    pub softmax_variant: Value,
     /// The model itself, for `heron bisect`.
     pub plain: Option<Plain>,
 }
@@ -172,6 +174,7 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
         "by_primitive".into(),
         Value::Array(primitive_seconds(graph)),
     );
+    all.insert("softmax_variant".into(), model.softmax_variant.clone());
     all.insert("layers".into(), Value::Array(layers));
     Value::Object(all)
 }

@@ -8,3 +8,4 @@ pub mod npz;
 pub mod onnx;
 pub mod pipeline;
 pub mod reference;
+pub mod softmax_variant;

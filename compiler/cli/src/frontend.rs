@@ -11,6 +11,7 @@ use heron_compiler::npz::Arrays;
 use heron_compiler::onnx::{self, InputSpec, OutputSpec, Shapes};
 use heron_compiler::pipeline::{compile_poly, CompileError};
 use heron_compiler::reference::Reference;
+use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
@@ -219,6 +220,17 @@ pub fn compile(
         output_error: Some(poly.error),
         ranges: layer_ranges(&tensor),
         plots: poly.plots,
+        softmax_variant: softmax_variant(
+            &tensor,
+            &Setting {
+                users: &users,
+                inputs: &inputs,
+                tolerance: options.tolerance,
+                params: &params,
+                batch: options.batch.map(|b| b as usize),
+                parameters: imported.parameters,
+            },
+        ),
     };
     // Large models hold their weights once more in every graph: those that are not read any more make room.
     drop((tensor, inputs, reference));
