@@ -14,6 +14,7 @@ mod fold_centring;
 mod fold_linear;
 mod lower_packed;
 mod normalise;
+mod power_softmax_depth;
 mod substitute_polynomials;
 mod substitute_softmax;
 mod text;
