@@ -17,7 +17,7 @@ use crate::place_bootstraps::{self, solve, stuck};
 use crate::placement::bound::{lower_bound, PASSES};
 use crate::placement::policies::Policy;
 use crate::placement::prune::prune;
-use crate::placement::{Levels, Objective, Plan, Problem};
+use crate::placement::{value_seconds, Levels, Objective, Plan, Problem};
 
 /// How bootstraps are placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +117,10 @@ impl Lower for AssignLevels {
             policies,
         };
         let plan = problem.plan(&levels, exact);
-        Ok(assign(packed, &plan, self.costs, placement))
+        let mut graph = assign(packed, &plan, self.costs, placement);
+        // Of what was made: sparse bootstraps of one program share the longest period.
+        graph.placement.cost_seconds = value_seconds(&graph).map(|(_, s)| s).sum();
+        Ok(graph)
     }
 }
 

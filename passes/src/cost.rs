@@ -1,42 +1,54 @@
 //! What operations cost: one table, in seconds, for choosing between plans and for the estimate in the report.
 //!
-//! Processor times measured with `cargo run --release -p heron-runtime --example key_switch_times secure` and `cargo bench -p heron-runtime --bench
-//! bootstrap -- secure` at N = 2^16 on one machine, divided by what two threads gain. Other rings scale with N. To
-//! re-measure, replace the constants below; every choice follows.
+//! Milliseconds of wall time on two threads at N = 2^16 with the parameters of `secure` (5 digits, 11 special limbs), measured on 2026-11-21 on
+//! an idle two-core machine with AVX-512, medians:
+//! ```text
+//! RAYON_NUM_THREADS=2 target/release/examples/prices secure 1 4 8 11
+//! RAYON_NUM_THREADS=1 target/release/examples/prices secure 2 9                            # 1.6 to 2.4 times as long
+//! RAYON_NUM_THREADS=2 cargo bench -p heron-runtime --bench bootstrap -- secure 2 full pair sparse14 sparse10
+//! ```
+//! (the first two are built by `cargo build --release -p heron-runtime --example prices`). Between the measured levels prices are linear in the
+//! number of limbs; other rings scale with N·log N. To re-measure, replace the constants below; every choice follows.
 
 use crate::ir::packed::print::linear_counts;
 use crate::ir::packed::{is_free, Kernel};
 
-/// What two threads gain over one.
-const SPEEDUP: f64 = 1.8;
-/// One rotation or relinearisation at levels 0 to 11, milliseconds.
-const KEY_SWITCH: [f64; 12] = [
-    8.0, 8.9, 9.8, 10.6, 13.5, 17.0, 19.0, 21.5, 24.0, 28.5, 33.0, 39.0,
-];
-/// Encoding a vector, and what each limb adds.
-const ENCODE: f64 = 2.2;
-const ENCODE_LIMB: f64 = 0.17;
-/// A pass of multiply and add over one limb of a ciphertext.
-const PASS: f64 = 0.01;
-/// Rescaling: per limb.
-const RESCALE_LIMB: f64 = 0.36;
-/// An addition: per limb.
-const ADD_LIMB: f64 = 0.08;
-/// Special limbs of key switching.
-const SPECIAL: usize = 11;
-/// A bootstrap to the top level: full slots (one or two real ciphertexts), and sparse slots.
-const BOOTSTRAP_FULL: f64 = 7_700.0;
-const BOOTSTRAP_SPARSE: f64 = 5_600.0;
+/// Limbs of the levels measured: 1, 4, 8 and 11.
+const LIMBS: [f64; 4] = [4.0, 8.0, 14.0, 19.0];
+/// A price at the levels measured, milliseconds.
+type Measured = [f64; 4];
+/// One rotation (`rotate`).
+const ROTATE: Measured = [5.8, 9.1, 13.2, 18.6];
+/// One more rotation of a source that is decomposed already (`hoisted_each`).
+const HOISTED_ROTATION: Measured = [4.9, 5.9, 8.1, 10.7];
+/// One product, relinearised and rescaled (`mul_sum_1`), and each further product in its sum (`product_each`).
+const MULTIPLY: Measured = [6.7, 9.5, 13.2, 19.6];
+const PRODUCT: Measured = [0.15, 0.19, 0.20, 0.44];
+/// Going down to the row below (`adjust_by_1`); from further above it costs no more.
+const ADJUST: Measured = [1.8, 2.5, 3.5, 4.6];
+/// One addition (`add`).
+const ADD: Measured = [0.48, 0.7, 1.3, 1.7];
+/// Linear maps: one product with its plaintext encoded, one rotation of a source, one rotation of a sum (`linear_product`, `linear_baby`,
+/// `linear_giant`), and what is left: decomposing a source (`rotate_hoisted_1` less `hoisted_each`), and dividing a result.
+const PLAINTEXT_PRODUCT: Measured = [2.53, 2.64, 3.41, 4.36];
+const LINEAR_BABY: Measured = [2.3, 2.9, 3.4, 4.9];
+const LINEAR_GIANT: Measured = [5.3, 9.0, 16.1, 19.1];
+const LINEAR_SOURCE: Measured = [0.9, 3.1, 5.3, 7.4];
+const LINEAR_RESULT: Measured = [3.0, 4.5, 8.6, 14.3];
+/// A bootstrap to the top level: full slots, one real ciphertext or a pair of them.
+const BOOTSTRAP_FULL: f64 = 3_870.0;
+const BOOTSTRAP_PAIR: f64 = 3_940.0;
+/// Slots that repeat with a period of 2^10, and what each doubling adds (2^14: 3140).
+const BOOTSTRAP_SPARSE: f64 = 2_480.0;
+const BOOTSTRAP_DOUBLING: f64 = 165.0;
 /// Share of a bootstrap that is saved per level that its result is lower.
 const BOOTSTRAP_PER_LEVEL: f64 = 0.001;
 
-/// Shared part of hoisted rotations, in full rotations.
+/// For choosing the steps of a linear map, in full rotations: the shared part of hoisted rotations,
 pub const HOISTING: f64 = 0.3;
-/// One hoisted rotation with its division, in full rotations.
-pub const HOISTED: f64 = 0.6;
-/// One rotated source of a linear map, left undivided (double hoisting).
+/// one rotated source, left undivided (double hoisting),
 pub const BABY: f64 = 0.12;
-/// One rotated sum of a linear map.
+/// and one rotated sum.
 pub const GIANT: f64 = 0.6;
 
 /// How a bundle may be bootstrapped.
@@ -56,18 +68,14 @@ pub enum BootstrapKind {
 /// What a kernel does, counted: independent of levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
-    /// Key switches one level above the result, in full rotations.
-    pub key_switches_above: f64,
-    /// Products with plaintexts, one level above.
-    pub plaintext_products: f64,
-    /// Products of ciphertexts without relinearisation, one level above.
-    pub products: f64,
-    /// Rescalings from one level above.
-    pub rescalings: f64,
-    /// Key switches at the level of the result, in full rotations.
-    pub key_switches: f64,
-    /// Terms of linear combinations.
-    pub terms: f64,
+    /// Sources, products with plaintexts, rotations of sources and of sums, and results of a linear map, one level above the result.
+    pub linear: [f64; 5],
+    /// Sums of products with one relinearisation and rescaling each, and the products beyond one in each, one level above.
+    pub multiplications: [f64; 2],
+    /// Sources that are rotated, and rotations beyond one of each.
+    pub rotations: [f64; 2],
+    /// Additions and adjustments.
+    pub combinations: [f64; 2],
 }
 
 impl Work {
@@ -78,13 +86,12 @@ impl Work {
             Kernel::Input { .. } => Work::default(),
             Kernel::Linear(outs) => {
                 let (products, babies, giants) = linear_counts(outs);
+                let terms = || outs.iter().flat_map(|o| &o.giants).flat_map(|(_, t)| t);
+                let rotated = terms().filter(|t| t.baby != 0).map(|t| t.source);
+                let sources: std::collections::BTreeSet<usize> = rotated.collect();
                 Work {
-                    key_switches_above: if babies > 0 { HOISTING } else { 0.0 }
-                        + BABY * babies as f64
-                        + GIANT * giants as f64
-                        + HOISTING * n,
-                    plaintext_products: products as f64,
-                    rescalings: n,
+                    linear: [sources.len(), products, babies, giants, ciphertexts]
+                        .map(|c| c as f64),
                     ..Work::default()
                 }
             }
@@ -92,24 +99,21 @@ impl Work {
                 let real = steps.iter().filter(|s| **s != 0).count() as f64;
                 let sources = n / steps.len().max(1) as f64;
                 Work {
-                    key_switches: sources * (HOISTING + HOISTED * real),
+                    rotations: [sources * real.min(1.0), sources * (real - 1.0).max(0.0)],
                     ..Work::default()
                 }
             }
             Kernel::MulSum { pairs, .. } => {
                 let products: usize = pairs.iter().map(Vec::len).sum();
                 Work {
-                    products: products as f64,
-                    key_switches_above: n,
-                    rescalings: n,
+                    multiplications: [n, products as f64 - n],
                     ..Work::default()
                 }
             }
             Kernel::Combine { coefficients, .. } => {
                 let scaled = coefficients.iter().filter(|c| !is_free(**c)).count();
                 Work {
-                    terms: n * coefficients.len() as f64,
-                    rescalings: n * scaled as f64,
+                    combinations: [coefficients.len(), scaled].map(|c| n * c as f64),
                     ..Work::default()
                 }
             }
@@ -133,37 +137,34 @@ pub fn limbs(level: u32) -> usize {
 }
 
 impl CostTable {
+    /// Milliseconds at N = 2^16 as seconds of this ring.
     fn seconds(&self, milliseconds: f64) -> f64 {
-        f64::powi(2.0, self.log_n as i32 - 16) * milliseconds / 1e3 / SPEEDUP
+        let log_n = f64::from(self.log_n);
+        f64::exp2(log_n - 16.0) * log_n / 16.0 * milliseconds / 1e3
     }
 
-    /// One key switch at `level`.
+    /// Seconds at `level`: linear in the limbs between the levels measured and beyond them.
+    fn at(&self, price: &Measured, level: u32) -> f64 {
+        let l = limbs(level) as f64;
+        let i = LIMBS[1..3].iter().filter(|m| l > **m).count();
+        let slope = (price[i + 1] - price[i]) / (LIMBS[i + 1] - LIMBS[i]);
+        // Below the lowest measured level prices do not fall under half of it.
+        self.seconds((price[i] + slope * (l - LIMBS[i])).max(price[0] / 2.0))
+    }
+
+    /// One rotation at `level`.
     pub fn key_switch(&self, level: u32) -> f64 {
-        let last = KEY_SWITCH.len() - 1;
-        let known = KEY_SWITCH[(level as usize).min(last)];
-        let beyond = level.saturating_sub(last as u32);
-        self.seconds(known * (1.0 + 0.15 * f64::from(beyond)))
+        self.at(&ROTATE, level)
     }
 
     /// One product with a plaintext at `level`, encoding included, on the limbs of key switching too.
     pub fn plaintext_product(&self, level: u32) -> f64 {
-        let l = (limbs(level) + SPECIAL) as f64;
-        self.seconds(ENCODE + (ENCODE_LIMB + PASS) * l)
-    }
-
-    /// One product of ciphertexts without relinearisation.
-    pub fn product(&self, level: u32) -> f64 {
-        self.seconds(PASS * 4.0 * limbs(level) as f64)
-    }
-
-    /// Going from `level` to the row below.
-    pub fn rescale(&self, level: u32) -> f64 {
-        self.seconds(RESCALE_LIMB * limbs(level) as f64)
+        self.at(&PLAINTEXT_PRODUCT, level)
     }
 
     /// One linear combination term at `level`.
     pub fn combine(&self, level: u32) -> f64 {
-        self.seconds(ADD_LIMB * limbs(level) as f64)
+        self.at(&ADD, level)
     }
 
     /// A kernel whose result of `ciphertexts` ciphertexts is at `level`.
@@ -173,21 +174,35 @@ impl CostTable {
 
     /// Counted operations with their result at `level`.
     pub fn work(&self, work: &Work, level: u32) -> f64 {
-        let above = |count: f64, price: fn(&Self, u32) -> f64| match count > 0.0 {
-            true => count * price(self, level + 1),
-            false => 0.0,
+        let [sources, products, babies, giants, results] = work.linear;
+        let [multiplications, more] = work.multiplications;
+        let [rotated, hoisted] = work.rotations;
+        let [additions, adjustments] = work.combinations;
+        let above = [
+            (sources, &LINEAR_SOURCE),
+            (products, &PLAINTEXT_PRODUCT),
+            (babies, &LINEAR_BABY),
+            (giants, &LINEAR_GIANT),
+            (results, &LINEAR_RESULT),
+            (multiplications, &MULTIPLY),
+            (more, &PRODUCT),
+            (adjustments, &ADJUST),
+        ];
+        let here = [
+            (rotated, &ROTATE),
+            (hoisted, &HOISTED_ROTATION),
+            (additions, &ADD),
+        ];
+        let price = |list: &[(f64, &Measured)], level| -> f64 {
+            let counted = list.iter().filter(|(count, _)| *count > 0.0);
+            counted.map(|(count, p)| count * self.at(p, level)).sum()
         };
-        above(work.key_switches_above, Self::key_switch)
-            + above(work.plaintext_products, Self::plaintext_product)
-            + above(work.products, Self::product)
-            + above(work.rescalings, Self::rescale)
-            + work.key_switches * self.key_switch(level)
-            + work.terms * self.combine(level)
+        price(&above, level + 1) + price(&here, level)
     }
 
     /// Bringing `ciphertexts` ciphertexts down to `level` from above.
     pub fn adjustment(&self, ciphertexts: usize, level: u32) -> f64 {
-        ciphertexts as f64 * self.combine(level)
+        ciphertexts as f64 * self.at(&ADJUST, level + 1)
     }
 
     /// How a bundle of `ciphertexts` is bootstrapped whose slots repeat with `period` slots: where half of the slots are enough, each
@@ -235,8 +250,11 @@ impl CostTable {
     pub fn bootstrap(&self, kind: BootstrapKind, level_out: u32) -> f64 {
         let saved = BOOTSTRAP_PER_LEVEL * f64::from(self.top.saturating_sub(level_out));
         let base = match kind {
-            BootstrapKind::Full | BootstrapKind::ComplexPair => BOOTSTRAP_FULL,
-            BootstrapKind::Sparse { .. } => BOOTSTRAP_SPARSE,
+            BootstrapKind::Full => BOOTSTRAP_FULL,
+            BootstrapKind::ComplexPair => BOOTSTRAP_PAIR,
+            BootstrapKind::Sparse { log_slots } => {
+                BOOTSTRAP_SPARSE + BOOTSTRAP_DOUBLING * (f64::from(log_slots) - 10.0)
+            }
         };
         self.seconds(base * (1.0 - saved))
     }
@@ -255,10 +273,49 @@ mod tests {
     #[test]
     fn every_operation_costs_more_at_a_higher_level() {
         let t = CostTable { log_n: 16, top: 11 };
+        let all = [
+            ROTATE,
+            HOISTED_ROTATION,
+            MULTIPLY,
+            PRODUCT,
+            ADJUST,
+            ADD,
+            PLAINTEXT_PRODUCT,
+            LINEAR_BABY,
+            LINEAR_GIANT,
+            LINEAR_SOURCE,
+            LINEAR_RESULT,
+        ];
+        for l in 1..=12 {
+            for price in &all {
+                assert!(t.at(price, l) >= t.at(price, l - 1) && t.at(price, l - 1) > 0.0);
+            }
+        }
         for l in 1..=11 {
-            assert!(t.key_switch(l) > t.key_switch(l - 1));
-            assert!(t.plaintext_product(l) > t.plaintext_product(l - 1));
             assert!(t.bootstrap(BootstrapKind::Full, l) > t.bootstrap(BootstrapKind::Full, l - 1));
         }
+    }
+
+    #[test]
+    fn measured_levels_have_their_measured_prices() {
+        let t = CostTable { log_n: 16, top: 11 };
+        for (i, level) in [1, 4, 8, 11].into_iter().enumerate() {
+            assert_eq!(limbs(level) as f64, LIMBS[i]);
+            assert!((t.key_switch(level) * 1e3 - ROTATE[i]).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn repeating_bundles_go_alone_only_where_that_costs_less_than_pairs() {
+        let t = CostTable { log_n: 16, top: 11 };
+        assert_eq!(
+            t.bundle_kind(1 << 14, 1),
+            BootstrapKind::Sparse { log_slots: 14 }
+        );
+        assert_eq!(t.bundle_kind(1 << 14, 2), BootstrapKind::Full);
+        assert_eq!(
+            (t.bundle_count(1 << 14, 4), t.bundle_count(1 << 15, 3)),
+            (2, 2)
+        );
     }
 }

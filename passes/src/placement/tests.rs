@@ -210,9 +210,7 @@ impl Search {
                 operation: levels()
                     .map(|l| free(costs.kernel(&op.kernel, n, l)))
                     .collect(),
-                adjustment: levels()
-                    .map(|l| free(n as f64 * costs.combine(l)))
-                    .collect(),
+                adjustment: levels().map(|l| free(costs.adjustment(n, l))).collect(),
                 bootstrap: allowed.then(|| levels().map(price).collect()),
             });
         }
