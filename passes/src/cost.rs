@@ -253,7 +253,8 @@ impl CostTable {
             BootstrapKind::Full => BOOTSTRAP_FULL,
             BootstrapKind::ComplexPair => BOOTSTRAP_PAIR,
             BootstrapKind::Sparse { log_slots } => {
-                BOOTSTRAP_SPARSE + BOOTSTRAP_DOUBLING * (f64::from(log_slots) - 10.0)
+                // Shorter periods than measured save no more.
+                BOOTSTRAP_SPARSE + BOOTSTRAP_DOUBLING * f64::from(log_slots.saturating_sub(10))
             }
         };
         self.seconds(base * (1.0 - saved))

@@ -58,8 +58,10 @@ pub struct Site {
     pub bootstrap: Vec<f64>,
     /// Bootstraps that takes.
     pub count: usize,
-    /// Seconds for bringing it down, by the level below.
+    /// Seconds for bringing it down, by the level below, and for a term of a combination there.
     pub adjustment: Vec<f64>,
+    /// See `adjustment`.
+    pub addition: Vec<f64>,
     /// Whether the client gives it, at any level.
     pub is_input: bool,
     /// Whether its operation takes operands at any level above the one it needs.
@@ -113,7 +115,8 @@ impl Problem {
                 operation: levels.clone().map(|l| costs.work(&work, l)).collect(),
                 bootstrap,
                 count,
-                adjustment: levels.map(|l| costs.adjustment(n, l)).collect(),
+                adjustment: levels.clone().map(|l| costs.adjustment(n, l)).collect(),
+                addition: levels.map(|l| n as f64 * costs.combine(l)).collect(),
                 is_input: matches!(op.kernel, Kernel::Input { .. }),
                 takes_any: matches!(op.kernel, Kernel::Combine { .. }),
             };
@@ -186,13 +189,19 @@ impl Problem {
                 total += site.bootstrap[out as usize];
             }
             if site.takes_any {
+                // Terms of one level are brought down together; those that multiply have their price.
+                let free = site.operands.iter().filter(|(_, depth)| *depth == 0);
+                let above = free.map(|(o, _)| levels.offered(*o, level));
+                let above: BTreeSet<u32> = above.filter(|l| *l > level).collect();
+                total += above.len() as f64 * site.adjustment[level as usize];
                 continue;
             }
             for &(operand, depth) in &site.operands {
                 let wanted = level + depth;
                 let here = [levels.operations[operand], levels.read(operand)];
                 if !here.contains(&wanted) && lowered.insert((operand, wanted)) {
-                    total += self.sites[operand].adjustment[wanted as usize];
+                    let site = &self.sites[operand];
+                    total += site.addition[wanted as usize] + site.adjustment[wanted as usize];
                 }
             }
         }
@@ -253,6 +262,16 @@ pub struct Levels {
 }
 
 impl Levels {
+    /// The level at which a reader that wants at least `wanted` finds a value: before its bootstrap if that is enough.
+    fn offered(&self, at: usize, wanted: u32) -> u32 {
+        let own = self.operations.get(at).copied().unwrap_or(0);
+        if own >= wanted {
+            own
+        } else {
+            self.read(at)
+        }
+    }
+
     /// The level at which a value is offered to its readers.
     pub fn read(&self, at: usize) -> u32 {
         let own = self.operations.get(at).copied().unwrap_or(0);
@@ -266,9 +285,28 @@ pub fn value_seconds(graph: &LevelledGraph) -> impl Iterator<Item = (ValueId, f6
         let op = &graph.graph.node(v).op;
         let n = op.layout.ciphertexts();
         let seconds = match &op.kernel {
-            LevelledKernel::Packed(kernel) => graph.costs.kernel(kernel, n, op.level),
+            LevelledKernel::Packed(kernel) => {
+                let adjusted = levels_above(graph, v, kernel);
+                graph.costs.kernel(kernel, n, op.level)
+                    + adjusted as f64 * graph.costs.adjustment(n, op.level)
+            }
             LevelledKernel::Bootstrap { kind } => graph.costs.bundle_of(*kind, n, op.level),
         };
         (v, seconds)
     })
+}
+
+/// Different levels above the result's from which a combination takes terms that it does not multiply.
+fn levels_above(graph: &LevelledGraph, v: ValueId, kernel: &Kernel) -> usize {
+    let Kernel::Combine { .. } = kernel else {
+        return 0;
+    };
+    let level = graph.graph.node(v).op.level;
+    let operands = graph.graph.operands(v).into_iter().enumerate();
+    let free = operands.filter(|(i, _)| kernel.levels(*i) == 0);
+    let levels = free.map(|(_, o)| graph.graph.node(o).op.level);
+    levels
+        .filter(|l| *l > level)
+        .collect::<BTreeSet<u32>>()
+        .len()
 }
