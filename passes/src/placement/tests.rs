@@ -14,8 +14,9 @@ use crate::ir::packed::{InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, P
 use crate::ir::shape::{Layer, LayerKind, Shape};
 use crate::ir::tensor::ClientInput;
 use crate::pass::{Ir, Lower, Manager, PassCx, PassError};
+use crate::place_bootstraps::solve;
 use crate::placement::bound::lower_bound;
-use crate::placement::{value_seconds, Problem};
+use crate::placement::{value_seconds, Objective, Problem};
 
 /// A small generator of reproducible numbers in [-1, 1].
 struct Draws(u64);
@@ -434,4 +435,112 @@ fn operations_run_at_the_lowest_level_their_readers_allow() {
             );
         }
     }
+}
+
+/// `layers` equal blocks on a residual stream: two branches of products and linear maps, one with a deep side chain, as a transformer's.
+fn blocks(layers: usize) -> PackedGraph {
+    let mut packed = random_graph(1);
+    packed.graph = Graph::new("blocks");
+    packed.graph.add_layer(Layer {
+        name: "all".into(),
+        kind: LayerKind::Other,
+        onnx_nodes: vec![],
+    });
+    let weights = packed.plaintexts.insert(vec![0.25; SLOTS]);
+    let cells = vec![(0..SLOTS).map(|s| Some(s as u32)).collect()];
+    let layout = Arc::new(Layout::new(cells, "blocks"));
+    let add = |packed: &mut PackedGraph, kernel, operands: &[ValueId], bound| {
+        let scope = Scope {
+            name: "v".into(),
+            shape: Shape::Matrix { rows: 4, cols: 4 },
+            layer: 0,
+        };
+        packed.add(&scope, kernel, operands, &layout, bound)
+    };
+    let product = || Kernel::MulSum {
+        pairs: vec![vec![((0, 0), (1, 0))]],
+        factor: 1,
+        constant: 0.0,
+    };
+    let sum = || Kernel::Combine {
+        coefficients: vec![1.0, 1.0],
+        constant: 0.0,
+    };
+    let map = |terms: i64| {
+        let terms = (0..terms).map(|baby| LinearTerm {
+            source: 0,
+            baby: baby % 16,
+            plaintext: weights,
+        });
+        let out = LinearOut {
+            giants: vec![(0, terms.collect())],
+            bias: None,
+        };
+        Kernel::Linear(Arc::new(vec![out]))
+    };
+    let mut x = add(&mut packed, Kernel::Input { port: 0 }, &[], Some(1.0));
+    for _ in 0..layers {
+        for branch in 0..2 {
+            // The side chain: a square, a sum, and powers of it.
+            let square = add(&mut packed, product(), &[x, x], Some(1.0));
+            let var = add(&mut packed, map(8), &[square], Some(1.0));
+            let mut chain = var;
+            for step in 0..4 + branch {
+                let next = add(&mut packed, product(), &[chain, chain], None);
+                let other = add(
+                    &mut packed,
+                    product(),
+                    &[chain, var],
+                    (step == 2).then_some(1.0),
+                );
+                chain = add(
+                    &mut packed,
+                    sum(),
+                    &[next, other],
+                    (step == 3).then_some(1.0),
+                );
+            }
+            let hat = add(&mut packed, product(), &[x, chain], Some(1.0));
+            let (q, k) = (
+                add(&mut packed, map(31), &[hat], Some(1.0)),
+                add(&mut packed, map(31), &[hat], Some(1.0)),
+            );
+            let scores = add(&mut packed, product(), &[q, k], Some(1.0));
+            let back = add(&mut packed, map(16), &[scores], Some(1.0));
+            x = add(&mut packed, sum(), &[x, back], Some(1.0));
+        }
+    }
+    packed.graph.outputs.push(("y".into(), x));
+    packed
+}
+
+#[test]
+fn equal_layers_are_solved_once() {
+    let costs = CostTable { log_n: 16, top: 9 };
+    let mut tables = Vec::new();
+    let mut seconds = Vec::new();
+    for layers in [1, 2, 12, 24] {
+        let packed = blocks(layers);
+        packed.verify().unwrap();
+        let problem = Problem::new(&packed, &costs);
+        let start = std::time::Instant::now();
+        let found = solve(&problem, Objective::Seconds).unwrap();
+        let took = start.elapsed();
+        assert!(found.exact);
+        problem.check(&found.levels).unwrap();
+        let bound = lower_bound(&problem, 100).seconds;
+        let price = problem.seconds(&found.levels);
+        println!(
+            "{layers} layers, {} values: {took:.1?} for {:?} regions (all, solved), {price:.2} s, bound {bound:.2} s, {} bootstraps",
+            problem.sites.len(),
+            found.regions,
+            problem.bootstraps(&found.levels)
+        );
+        assert_eq!(found.regions.0, 2 * layers);
+        tables.push(found.regions.1);
+        seconds.push(price);
+    }
+    assert_eq!(tables, [2, 2, 2, 2]);
+    // Each further layer costs the same: the optimum is periodic.
+    assert!(seconds[3] > 1.9 * seconds[2] && seconds[3] < 2.1 * seconds[2]);
 }
