@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use heron_compiler::softmax_variant::{softmax_variant, twin, Setting, LARGEST};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::packed::PackedGraph;
@@ -13,8 +14,10 @@ use heron_passes::pass::{Lower, Manager, PassCx};
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
 use heron_passes::to_poly::{to_poly, Named, PolyModel};
 
+use heron_schedule::params::{ParameterSet, Profile};
+
 use crate::lower_packed::difference;
-use crate::support::{as_given, dense, graph, matrix, snapshot, Draws};
+use crate::support::{as_given, dense, graph, matrix, snapshot, toy_block, Draws};
 
 const TOKENS: usize = 8;
 
@@ -300,4 +303,36 @@ fn refuses_hopeless_scores_by_name() {
     let wide = plain(200.0);
     let refused = lower(&wide, &wide.inputs(16, 5), Budget::default()).unwrap_err();
     snapshot("substitute-softmax__refuses", &refused);
+}
+
+#[test]
+fn variant_replaces_every_power_softmax_and_is_null_where_there_is_none() {
+    let (tensor, _) = toy_block(4);
+    let mut draws = Draws(9);
+    let users: Vec<Named> = (0..8)
+        .map(|_| {
+            let x = (0..16).map(|_| draws.next()).collect();
+            BTreeMap::from([("x".to_string(), x)])
+        })
+        .collect();
+    let params = ParameterSet::new(Profile::Toy).unwrap();
+    let setting = |parameters| Setting {
+        users: &users,
+        inputs: &users,
+        tolerance: 1e-2,
+        params: &params,
+        batch: Some(1),
+        parameters,
+    };
+    let found = softmax_variant(&tensor, &setting(100));
+    println!("{found}");
+    assert!(found["multiplicative_depth"].as_u64().unwrap() > 10);
+    assert!(found["estimate_seconds"].as_f64().unwrap() > 0.0);
+    let large = softmax_variant(&tensor, &setting(LARGEST + 1));
+    assert!(
+        large["bootstraps"].is_null() && large["note"].as_str().unwrap().contains("not computed")
+    );
+    let replaced = twin(&tensor).unwrap();
+    replaced.verify().unwrap();
+    assert!(softmax_variant(&replaced, &setting(100)).is_null());
 }
