@@ -2,9 +2,10 @@
 //! before   %q = linear %x                 after   %x_boot  = bootstrap %x@0 -> @9
 //!                                                 %x_down  = combine 1 of %x_boot@9 -> @7
 //!                                                 %q       = linear %x_down@7 -> @6
-//! Needs    a placement (`place-bootstraps`).
+//! Needs    a placement (`place-bootstraps`), which refuses what has none.
 //! Error    none in exact arithmetic.    Depth  unchanged: bringing a value down costs no level of its own.
 //! Why      every operation runs at the lowest level that its readers allow; a value is brought down before it is rotated.
+//! Source   levels as rows of a table with one scale each: eprint 2020/1118; the placement's in `place-bootstraps`.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,7 @@
 //! Needs    at least one calibration input.
 //! Error    none.    Depth  unchanged.
 //! Why      polynomials are fitted on intervals; the only honest source of intervals is data.
+//! Source   ours; the paper gives ranges by training penalties instead (arXiv 2410.09457).
 //!
 //! Ends are rounded outward to three significant digits ([`Interval::rounded_outward`]), so that the text does not depend on the
 //! last bits of a machine's arithmetic. No margin is added here: the pass that fits polynomials chooses it.

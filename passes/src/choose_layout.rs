@@ -7,6 +7,7 @@
 //! Why      tokens are slow and features fast, so that token rotations are clean and weights repeat with every token; windows
 //!          that a value does not need repeat it, which makes its bootstraps sparse, or, for keys and values of attention,
 //!          hold it shifted by some tokens, so that fewer products are needed.
+//! Source   features fast and tokens slow as in the design notes; rotations of whole tokens: eprint 2018/1041 in spirit.
 
 use std::collections::BTreeMap;
 

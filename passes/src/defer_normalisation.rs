@@ -5,6 +5,7 @@
 //! Error    none: an exact identity.    Depth  the division leaves the path of the scores until after A·V.
 //! Why      the rows × keys scores are never multiplied by 1/den, only the narrower result is; and the division has A·V's levels to
 //!          finish in (encrypted-transformers, section 2).
+//! Source   ours: the division of PowerSoftmax (arXiv 2410.09457) commutes with the product with V.
 
 use crate::ir::graph::ValueId;
 use crate::ir::poly::{PolyGraph, PolyOp};

@@ -4,6 +4,8 @@
 //! Needs    every reader of the residual stream starts by centring (LayerNorm), every writer is a linear map without `post`
 //!          factors or an embedding table; otherwise the stream is left alone.
 //! Error    none: LayerNorm does not see the mean.    Depth  one level less per LayerNorm.
+//! Refuses  nothing: a stream it cannot centre stays as it is, which is correct and only deeper.
+//! Source   ours: x − mean(x) is linear, so that it may be done where x is written.
 
 use std::collections::BTreeSet;
 

@@ -5,6 +5,8 @@
 //!          with a constant factor pass it on: √-free, by commuting `affine` without shift past products.
 //! Needs    every user of the folded value can take it; a term with `post` factors takes nothing in before it.
 //! Error    none.    Depth  one level less for each map folded.
+//! Refuses  nothing: what cannot be folded stays, which is correct and only deeper.
+//! Source   composition of affine maps.
 
 use crate::ir::graph::ValueId;
 use crate::ir::poly::eval::multiply;

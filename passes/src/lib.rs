@@ -24,6 +24,7 @@ pub mod place_bootstraps;
 pub mod placement;
 pub mod plots;
 pub mod prepared;
+pub mod registry;
 pub mod sites;
 pub mod substitute_polynomials;
 mod substitute_softmax;

@@ -4,6 +4,7 @@
 //! Error    none: the same function, up to rounding.
 //! Depth    the poly graph's: one per linear map, product, sum; two for scores; evaluations as in `lower-evaluate`.
 //! Why      each poly operation becomes the few kernels the runtime has; levels come later.
+//! Source   of each kernel: `linear-lowering`, `lower-attention`, `lower-evaluate`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Needs    a range on every value ([`annotate_ranges`]).
 //! Error    none: factors are exact up to f64.    Depth  none, but for an `affine` where a product is added to a stream of its own scale.
 //! Why      bootstrapping takes values in [-1, 1], and precision is absolute: a value far below 1 wastes bits.
+//! Source   ours; bootstrapping needs |x| ≤ 1: eprint 2018/153.
 //!
 //! Free factors (linear maps, inputs, sums, polynomials) are chosen; products follow; what is added shares one factor.
 

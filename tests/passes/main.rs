@@ -1,5 +1,6 @@
 //! Tests of passes: a case each changes (snapshot as a difference), one it leaves alone, one it refuses.
 
+mod opt;
 mod packed_models;
 mod random_graphs;
 mod random_packed;

@@ -1,6 +1,7 @@
 use heron_passes::ir::poly::{Evaluation, PolyOp};
+use heron_passes::ir::shape::Interval;
 use heron_passes::normalise::{annotate_ranges, normalise};
-use heron_passes::pass::{Lower, Manager};
+use heron_passes::pass::{Ir, Lower, Manager};
 use heron_passes::to_poly::{to_poly, Named};
 
 use crate::support::{
@@ -106,4 +107,21 @@ fn refuses_a_graph_without_ranges() {
         "normalise__refuses",
         &normalise(&mut g).unwrap_err().to_string(),
     );
+}
+
+#[test]
+fn leaves_a_graph_alone_whose_values_fill_their_interval() {
+    let mut g = graph("t");
+    let x = poly_input(&mut g, "x", 2, 2);
+    let weight = Draws(3).matrix(2, 2, 1.0);
+    let y = PolyOp::Linear(crate::support::dense(weight, None));
+    let y = g.add("y", y, &[x], matrix(2, 2), 0);
+    g.outputs.push(("y".into(), y));
+    for v in [x, y] {
+        g.node_mut(v).range = Some(Interval::new(-0.9, 0.5));
+    }
+    let before = g.full();
+    let factors = normalise(&mut g).unwrap();
+    assert_eq!(factors[0].0, 1.0);
+    assert_eq!(g.full(), before);
 }

@@ -1,10 +1,9 @@
-use heron_passes::ir::tensor::TensorOp;
-use heron_passes::pass::Lower;
-use heron_passes::pass::PassCx;
+use heron_passes::ir::tensor::{TensorGraph, TensorOp};
+use heron_passes::pass::{Lower, PassCx};
 use heron_passes::sites::SiteRanges;
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
 
-use crate::support::{snapshot, toy_block};
+use crate::support::{as_given, dense, diff, graph, matrix, snapshot, toy_block, Draws};
 
 fn lower(power: u32, sites: impl Fn(SiteRanges) -> SiteRanges) -> Result<String, String> {
     let (tensor, known) = toy_block(power);
@@ -71,4 +70,39 @@ fn leaves_linear_maps_as_they_are() {
         })
         .count();
     assert_eq!((count, kept), (6, 6));
+}
+
+#[test]
+fn leaves_linear_parts_alone() {
+    let mut g: TensorGraph = graph("t");
+    let input = TensorOp::Input {
+        name: "x".into(),
+        client: as_given(4),
+    };
+    let x = g.add("x", input, &[], matrix(2, 2), 0);
+    let linear = TensorOp::Linear(dense(Draws(3).matrix(2, 2, 1.0), None));
+    let y = g.add("y", linear, &[x], matrix(2, 2), 0);
+    let z = g.add("z", TensorOp::Add, &[x, y], matrix(2, 2), 0);
+    g.outputs.push(("z".into(), z));
+    let pass = SubstitutePolynomials {
+        sites: &SiteRanges::default(),
+        budget: Budget::default(),
+    };
+    let poly = pass.lower(&g, &mut PassCx::default()).unwrap();
+    // Only the word of the rung differs, and how an input is written.
+    snapshot(
+        "substitute-polynomials__leaves_alone",
+        &diff(&g.to_string(), &poly.to_string()),
+    );
+    let inputs = [("x".to_string(), vec![0.1, -0.2, 0.3, 0.4])].into();
+    let (a, b) = (
+        g.evaluate(&inputs).unwrap(),
+        poly.evaluate(&inputs).unwrap(),
+    );
+    let worst = a.values[&z]
+        .iter()
+        .zip(&b[&poly.outputs[0].1])
+        .map(|(p, q)| (p - q).abs())
+        .fold(0.0, f64::max);
+    assert!(worst <= 1e-15, "differs by {worst:.1e}, bound 1e-15");
 }
