@@ -61,7 +61,11 @@ fn random_graph(seed: u64) -> PackedGraph {
         origins: Vec::new(),
     };
     // Whole slots, or a quarter of them.
-    let period = if seed % 3 == 0 { SLOTS / 4 } else { SLOTS };
+    let period = if seed.is_multiple_of(3) {
+        SLOTS / 4
+    } else {
+        SLOTS
+    };
     let layout = |n: usize| {
         let cells = (0..n).map(|k| (0..period).map(|s| Some((k * period + s) as u32)).collect());
         Arc::new(Layout::new(cells.collect(), "random"))
