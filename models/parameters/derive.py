@@ -139,7 +139,7 @@ def rust(chains):
         idx = lambda xs: '&[' + ', '.join(str(primes.index(x)) for x in xs) + ']'
         num = lambda xs: '&[' + ', '.join(map(str, xs)) + ']'
         title = f"The `{c['name']}` chain: {c['levels']} usable levels, log2 QP = {c['log2_qp']:.1f}."
-        out += [f'/// {title}', '#[rustfmt::skip]', f"pub(super) static {c['name'].upper()}: Chain = Chain {{",
+        out += [f'/// {title}', '#[rustfmt::skip]', f"pub(super) static {c['name'].upper()}: Chain<'static> = Chain {{",
                 f'    primes: {num(primes)},', f"    digit_sizes: {num([len(d) for d in c['digits']])},",
                 f"    special: {idx(c['special'])},", f"    encapsulation: {idx(c['encapsulation'])},",
                 f"    scale_top_times_2_40: {c['scale_top_times_2_40']},", f"    usable_levels: {c['levels']},", '    rows: &[']

@@ -361,6 +361,9 @@ impl Walker<'_> {
                     .try_for_each(|o| self.rotation(o.step, op.level))?;
             }
             Op::Bootstrap(op) => {
+                if !self.params.can_bootstrap() {
+                    return Err("the parameter set has no rows for bootstrapping".into());
+                }
                 let kind = Kind::try_from(op.kind).map_err(|_| format!("kind {}", op.kind))?;
                 let count = if kind == Kind::ComplexPair { 2 } else { 1 };
                 if op.src.len() != count || op.dst.len() != count {

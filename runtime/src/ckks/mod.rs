@@ -6,6 +6,8 @@ pub mod encoding;
 pub mod error;
 pub mod evaluator;
 pub mod file;
+#[cfg(test)]
+mod levelled_tests;
 pub mod linear;
 #[cfg(test)]
 mod linear_tests;

@@ -125,6 +125,12 @@ impl KeyPlan {
             allowed,
             found,
         };
+        if matches!(kind, KeyKind::DenseToSparse | KeyKind::SparseToDense)
+            && !params.can_bootstrap()
+        {
+            let found = rows.first().copied().unwrap_or(Level(0));
+            return Err(not_allowed("parameters with bootstrapping", found));
+        }
         let (limbs, special, digits, secret) = match kind {
             KeyKind::DenseToSparse => {
                 if let Some(&found) = rows.iter().find(|r| **r != Level(0)) {

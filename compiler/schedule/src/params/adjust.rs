@@ -52,9 +52,6 @@ impl Adjustment {
     }
 }
 
-/// An adjustment's constant for factor 1 has at least this size, 2^39.75: so the factor really applied is within 2^-40.75 of the one
-/// asked for, below the noise a rescaling adds to a message of size 1 at scale 2^40.
-const SMALLEST_UNIT_QUARTERS: u32 = 159;
 /// Centred remainders are taken over at most this many limbs at once.
 const MOST_LEAVING: usize = 4;
 
@@ -93,9 +90,9 @@ impl ParameterSet {
 
     /// What brings a ciphertext at the canonical scale of `from` to `factor` times its message at the canonical scale of the lower level
     /// `to`: keep the limbs of `from` that `to` shares and a few that leave (the smallest set of two to four, fewest first, that gives the
-    /// constant 40 bits), multiply by `constant`, multiply in what enters, divide out what leaves.
+    /// constant 40 bits; at scale 2^27 of one to four and 27 bits), multiply by `constant`, multiply in what enters, divide out what leaves.
     ///
-    /// |factor realised - factor| ≤ 2^-40.75. The result must fit: |factor · message| below the head-room of `to`.
+    /// |factor realised - factor| ≤ 2^-40.75 (2^-27.5 at scale 2^27). The result must fit: |factor · message| below the head-room of `to`.
     pub fn adjust_constant(
         &self,
         from: Level,
@@ -131,14 +128,22 @@ impl ParameterSet {
             .over(from_scale)
             .ok_or(refuse("the scales are too far apart"))?;
         let unit = |leaving: &BigUint| ratio.times_ratio(leaving, &entering_product);
-        let leaving = (2..=MOST_LEAVING)
+        // An adjustment's constant for factor 1 has at least this size, 2^39.75 at scale 2^40: so the factor really applied is within
+        // 2^-40.75 of the one asked for, below the noise a rescaling adds to a message of size 1. At scale 2^27 one limb may have to do,
+        // and scales drift further.
+        let (smallest_unit, fewest) = match self.default_scale_log2() {
+            bits if bits < 28 => (f64::from(bits) - 0.5, 1),
+            bits => (f64::from(bits) - 0.25, 2),
+        };
+        let leaving = (fewest..=MOST_LEAVING)
             .find_map(|size| {
                 self.smallest_sufficient(&candidates, size, |product| {
-                    unit(product)
-                        .is_some_and(|u| u.log2() * 4.0 >= f64::from(SMALLEST_UNIT_QUARTERS))
+                    unit(product).is_some_and(|u| u.log2() >= smallest_unit)
                 })
             })
-            .ok_or(refuse("no four limbs that leave give the constant 40 bits"))?;
+            .ok_or(refuse(
+                "no four limbs that leave give the constant the bits of the scale",
+            ))?;
         let leaving_product = self.product(&leaving).unwrap_or_default();
         let constant = unit(&leaving_product)
             .and_then(|u| u.scaled_integer(factor))

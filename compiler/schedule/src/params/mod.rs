@@ -7,6 +7,9 @@
 mod adjust;
 mod chain;
 mod failure;
+mod levelled;
+#[cfg(test)]
+mod levelled_tests;
 mod scale;
 mod security;
 mod set;
@@ -16,6 +19,7 @@ mod tests;
 
 pub use adjust::{Adjustment, RescaleStep};
 pub use failure::{cannot_leave_interval, log2_interval_failure, Interval64, Log2Probability};
+pub use levelled::{LevelBits, LevelledShape};
 pub use scale::Scale;
 pub use security::{
     check_key, modulus_limit, KeySecurity, SecretKind, SecurityBits, SecurityError,
@@ -60,12 +64,15 @@ pub enum RowKind {
     EvalMod,
     /// CoeffsToSlots, the first step of a bootstrap.
     CoeffsToSlots,
+    /// Every limb of every row, where the highest usable row lacks some: keys may live there, no ciphertext ever does.
+    Union,
 }
 
 /// A named choice of chain and secret. All but the toys claim 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Profile {
-    /// N = 2^16, 11 usable levels, hamming weight 192, log QP ≤ 1600. The default.
+    /// By need: N = 2^16, 11 usable levels, hamming weight 192, log QP ≤ 1600 with bootstrapping, or one of the chains without
+    /// ([`LevelledShape`]) in rings of 2^13 to 2^17 under a uniform ternary secret. The default.
     Secure,
     /// N = 2^16, 9 usable levels, hamming weight 192, log QP ≤ 1555: the setting of the PowerSoftmax paper.
     Paper,
@@ -77,17 +84,20 @@ pub enum Profile {
     ToySecure,
     /// The chain and secret of `standard` in a small ring. INSECURE, for tests.
     ToyStandard,
+    /// The chains without bootstrapping that `secure` has at N = 2^15, in a small ring. INSECURE, for tests.
+    ToyLevelled,
 }
 
 impl Profile {
     /// Every profile, in the order of the documentation.
-    pub const ALL: [Profile; 6] = [
+    pub const ALL: [Profile; 7] = [
         Profile::Secure,
         Profile::Paper,
         Profile::Standard,
         Profile::Toy,
         Profile::ToySecure,
         Profile::ToyStandard,
+        Profile::ToyLevelled,
     ];
 
     /// The name used on the command line and in files.
@@ -99,6 +109,7 @@ impl Profile {
             Profile::Toy => "toy",
             Profile::ToySecure => "toy-secure",
             Profile::ToyStandard => "toy-standard",
+            Profile::ToyLevelled => "toy-levelled",
         }
     }
 
@@ -106,7 +117,7 @@ impl Profile {
     pub fn is_toy(self) -> bool {
         matches!(
             self,
-            Profile::Toy | Profile::ToySecure | Profile::ToyStandard
+            Profile::Toy | Profile::ToySecure | Profile::ToyStandard | Profile::ToyLevelled
         )
     }
 }
@@ -133,7 +144,7 @@ impl FromStr for Profile {
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ParameterError {
     /// No profile of that name.
-    #[error("unknown parameter profile `{found}`; known are secure, paper, standard, toy, toy-secure, toy-standard")]
+    #[error("unknown parameter profile `{found}`; known are secure, paper, standard, toy, toy-secure, toy-standard, toy-levelled")]
     UnknownProfile {
         /// The name found, cut to 40 characters.
         found: String,
@@ -147,6 +158,14 @@ pub enum ParameterError {
         expected: &'static str,
         /// The exponent found.
         found: u32,
+    },
+    /// No chain without bootstrapping of this shape exists in this ring.
+    #[error("no chain without bootstrapping of {}-bit levels and digits of {} limbs at N = 2^{log_n}: 128 bits of security leave no level", shape.bits.log2(), shape.digit_limbs)]
+    NoLevels {
+        /// Base-two logarithm of the ring dimension.
+        log_n: u32,
+        /// The shape asked for.
+        shape: LevelledShape,
     },
     /// A file's parameters are not those this version of heron knows by that name.
     #[error(

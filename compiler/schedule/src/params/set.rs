@@ -1,6 +1,7 @@
 //! `ParameterSet`: a profile in a ring, with its level table.
 
 use super::chain::Chain;
+use super::levelled::{self, LevelledShape};
 use super::{
     check_key, tables, KeySecurity, Level, LimbId, ParameterError, Profile, RowKind, Scale,
     SecretKind, SecurityError,
@@ -31,6 +32,7 @@ impl Row {
 pub struct ParameterSet {
     profile: Profile,
     log_n: u32,
+    levelled: Option<LevelledShape>,
     secret: SecretKind,
     primes: Vec<u32>,
     rows: Vec<Row>,
@@ -45,6 +47,13 @@ const FULL_LOG_N: u32 = 16;
 const TOY_LOG_N: u32 = 12;
 const HAMMING_WEIGHT: u32 = 192;
 const EPHEMERAL_HAMMING_WEIGHT: u32 = 32;
+/// The ring whose limit the chains of `toy-levelled` are derived for.
+const TOY_LEVELLED_AS: u32 = 15;
+/// The chain `toy-levelled` stands for where none is named.
+const TOY_LEVELLED: LevelledShape = LevelledShape {
+    bits: levelled::LevelBits::Forty,
+    digit_limbs: 6,
+};
 
 impl ParameterSet {
     /// The profile in its own ring: N = 2^16, or 2^12 for the toys.
@@ -76,23 +85,60 @@ impl ParameterSet {
             hamming_weight: HAMMING_WEIGHT,
         };
         let (chain, secret) = match profile {
+            Profile::ToyLevelled => return Self::levelled(profile, log_n, TOY_LEVELLED),
             Profile::Secure | Profile::ToySecure => (&tables::SECURE, sparse),
             Profile::Paper | Profile::Toy => (&tables::PAPER, sparse),
             Profile::Standard | Profile::ToyStandard => {
                 (&tables::SECURE, SecretKind::UniformTernary)
             }
         };
-        let set = Self::build(profile, log_n, secret, chain)?;
+        let set = Self::build(profile, log_n, secret, chain, None)?;
         set.check_key(set.log2_qp(), set.secret)?;
         set.check_key(set.log2_encapsulation(), set.ephemeral_secret())?;
         Ok(set)
+    }
+
+    /// A chain without bootstrapping: profile `secure` in rings of 2^13 to 2^17, `toy-levelled` (marked insecure) in rings of 2^8 to 2^16.
+    /// Fails where the shape does not exist, or is below 128 bits and not marked insecure.
+    pub fn levelled(
+        profile: Profile,
+        log_n: u32,
+        shape: LevelledShape,
+    ) -> Result<ParameterSet, ParameterError> {
+        let (expected, as_in) = match profile {
+            Profile::Secure => ("13 to 2^17", log_n),
+            Profile::ToyLevelled if (8..=16).contains(&log_n) => ("", TOY_LEVELLED_AS),
+            _ => ("8 to 2^16", 0),
+        };
+        if !levelled::RINGS.contains(&as_in) {
+            return Err(ParameterError::RingSize {
+                profile,
+                expected,
+                found: log_n,
+            });
+        }
+        let secret = SecretKind::UniformTernary;
+        let set = levelled::chain(as_in, shape)?
+            .with(|chain| Self::build(profile, log_n, secret, chain, Some(shape)))?;
+        set.check_key(set.log2_qp(), set.secret)?;
+        Ok(set)
+    }
+
+    /// Every set a file of this profile and ring may name: the profile's own chain, then those without bootstrapping.
+    pub fn family(profile: Profile, log_n: u32) -> impl Iterator<Item = ParameterSet> {
+        let named = Self::with_ring(profile, log_n).ok();
+        let levelled = LevelledShape::all()
+            .filter(move |shape| profile != Profile::ToyLevelled || *shape != TOY_LEVELLED)
+            .filter_map(move |shape| Self::levelled(profile, log_n, shape).ok());
+        named.into_iter().chain(levelled)
     }
 
     fn build(
         profile: Profile,
         log_n: u32,
         secret: SecretKind,
-        chain: &Chain,
+        chain: &Chain<'_>,
+        levelled: Option<LevelledShape>,
     ) -> Result<ParameterSet, ParameterError> {
         let ids = |xs: &[u16]| xs.iter().map(|&i| LimbId(i)).collect::<Vec<_>>();
         let product = |limbs: &[LimbId]| product(&chain_primes(chain, limbs));
@@ -136,6 +182,7 @@ impl ParameterSet {
         Ok(ParameterSet {
             profile,
             log_n,
+            levelled,
             secret,
             primes: chain.primes.to_vec(),
             rows,
@@ -149,17 +196,30 @@ impl ParameterSet {
 
     /// The set a file names, provided its id is the one this version computes.
     pub fn from_id(profile: &str, log_n: u32, id: &[u8]) -> Result<ParameterSet, ParameterError> {
-        let set = Self::with_ring(profile.parse()?, log_n)?;
-        let expected = set.id();
-        if id != expected {
-            let hex = |b: &[u8]| b.iter().take(4).map(|x| format!("{x:02x}")).collect();
-            return Err(ParameterError::IdMismatch {
-                profile: set.profile,
-                found: hex(id),
-                expected: hex(&expected),
-            });
+        let profile: Profile = profile.parse()?;
+        if let Some(set) = Self::family(profile, log_n).find(|set| set.id() == id) {
+            return Ok(set);
         }
-        Ok(set)
+        let hex = |b: &[u8]| b.iter().take(4).map(|x| format!("{x:02x}")).collect();
+        let expected = match Self::family(profile, log_n).next() {
+            Some(set) => hex(&set.id()),
+            // Says which rings the profile has.
+            None => return Self::with_ring(profile, log_n),
+        };
+        Err(ParameterError::IdMismatch {
+            profile,
+            found: hex(id),
+            expected,
+        })
+    }
+
+    /// The shape of a chain without bootstrapping; `None` where the chain has rows for it.
+    pub fn levelled_shape(&self) -> Option<LevelledShape> {
+        self.levelled
+    }
+    /// Whether ciphertexts can be bootstrapped.
+    pub fn can_bootstrap(&self) -> bool {
+        self.levelled.is_none()
     }
 
     /// The profile this set was built from.
@@ -220,6 +280,7 @@ impl ParameterSet {
         &self.special
     }
     /// The two limbs (of P) that, with row 0, make the modulus of the dense-to-sparse key. No other key is under the ephemeral secret.
+    /// Empty where there is no bootstrapping.
     pub fn encapsulation(&self) -> &[LimbId] {
         &self.encapsulation
     }
@@ -227,19 +288,22 @@ impl ParameterSet {
     pub fn secret(&self) -> SecretKind {
         self.secret
     }
-    /// Distribution of the ephemeral secret of ModRaise.
+    /// Distribution of the ephemeral secret of ModRaise; of weight 0, that is none, where there is no bootstrapping.
     pub fn ephemeral_secret(&self) -> SecretKind {
         SecretKind::SparseTernary {
-            hamming_weight: EPHEMERAL_HAMMING_WEIGHT,
+            hamming_weight: match self.levelled {
+                None => EPHEMERAL_HAMMING_WEIGHT,
+                Some(_) => 0,
+            },
         }
     }
     /// Standard deviation of encryption noise.
     pub fn sigma(&self) -> f64 {
         3.2
     }
-    /// The scale level 0 has exactly: 2^40 up to the rounding of the top scale.
+    /// The scale level 0 has: 2^40, or 2^27 where levels have 27 bits, up to the rounding of the top scale.
     pub fn default_scale_log2(&self) -> u32 {
-        40
+        self.levelled.map_or(40, |shape| shape.bits.log2())
     }
 
     /// The canonical scale of a usable level: D_{l-1} = D_l² · Q_{l-1}/Q_l, from the top down.
@@ -370,11 +434,17 @@ impl ParameterSet {
         let log_n = *rest
             .get(usize::from(length))
             .ok_or(malformed("ends before the ring dimension"))?;
-        let set = Self::with_ring(name.parse()?, u32::from(log_n))?;
-        if set.to_bytes() != bytes {
-            return Err(malformed("differs from the profile of that name"));
+        let profile: Profile = name.parse()?;
+        let log_n = u32::from(log_n);
+        if Self::family(profile, log_n).next().is_none() {
+            // Says which rings the profile has.
+            return Self::with_ring(profile, log_n);
         }
-        Ok(set)
+        Self::family(profile, log_n)
+            .find(|set| set.to_bytes() == bytes)
+            .ok_or(malformed(
+                "differs from the sets of the profile of that name",
+            ))
     }
 
     /// BLAKE3 of the canonical encoding, under its own context.

@@ -8,6 +8,8 @@ fn all() -> Vec<ParameterSet> {
     Profile::ALL
         .into_iter()
         .map(|p| ParameterSet::new(p).unwrap())
+        // `levelled_tests` is about the others.
+        .filter(ParameterSet::can_bootstrap)
         .collect()
 }
 
