@@ -76,6 +76,9 @@ impl<P> Plaintext<P> {
     }
 }
 
+/// Shorter runs of equal words than 2^this are not worth expanding.
+const MIN_LOG_RUN: u32 = 2;
+
 /// Which limbs a plaintext is wanted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Basis {
@@ -115,6 +118,38 @@ impl Plaintext<RnsPoly> {
     ) -> Result<Self, CkksError> {
         let encoded = encoder.encode_real(slots, scale)?;
         Self::from_encoded(context, &encoded, level, scale, basis)
+    }
+
+    /// As [`Plaintext::encode_real`], compressed where fewer than N/2 slots repeat: for products in [`crate::ckks::Evaluator::linear`] only.
+    /// Costs as much less as the slots are fewer.
+    ///
+    /// # Errors
+    /// A level that does not exist, or slots that cannot be encoded.
+    pub fn encode_real_compressed(
+        context: &RlweContext,
+        encoder: &Encoder,
+        slots: &[f64],
+        level: Level,
+        scale: Scale,
+        basis: Basis,
+    ) -> Result<Self, CkksError> {
+        let encoded = encoder.encode_real(slots, scale)?;
+        let ring = context.ring();
+        let log_run = encoded.log_stride().min(ring.largest_log_run());
+        if log_run < MIN_LOG_RUN || encoded.log_n() != ring.log_n() {
+            return Self::from_encoded(context, &encoded, level, scale, basis);
+        }
+        let row = context.row(level)?;
+        let limbs = match basis {
+            Basis::Row => &row.limbs,
+            Basis::Extended => &row.extended,
+        };
+        let poly = ring
+            .evaluate_in_power(limbs, log_run, |id, words| {
+                encoded.reduce_power_into(ring.prime(id), log_run, words);
+            })
+            .map_err(crate::rlwe::RlweError::from)?;
+        Ok(Self { poly, level, scale })
     }
 
     /// Residues of an encoded polynomial (kept compact until it is needed) on the limbs of a row, in evaluation form.

@@ -42,7 +42,7 @@ pub struct LinearOutput {
 
 /// Where the plaintexts of a linear map come from: encoded when asked for, or kept.
 pub trait DiagonalSource<P>: Sync {
-    /// The plaintext numbered `index` for sources at `level`, on `basis`. All plaintexts of one map have one scale.
+    /// The plaintext numbered `index` for sources at `level`, on `basis`, compressed or whole. All plaintexts of one map have one scale.
     ///
     /// # Errors
     /// No such diagonal, or one that cannot be encoded.
@@ -229,7 +229,7 @@ impl<B: Backend> Evaluator<B> {
             Basis::Row => &row.limbs,
             Basis::Extended => &row.extended,
         };
-        let (mut low, mut high) = (Vec::new(), Vec::new());
+        let mut triples = Vec::with_capacity(terms.len());
         for (term, plaintext) in terms.iter().zip(&plaintexts) {
             super::evaluator::same_level(op, source.level, plaintext.level)?;
             super::evaluator::same_scale(
@@ -241,12 +241,10 @@ impl<B: Backend> Evaluator<B> {
                 (Basis::Extended, Some((r0, r1))) => (r0, r1),
                 _ => two(op, source)?,
             };
-            low.push((r0, &plaintext.poly));
-            high.push((r1, &plaintext.poly));
+            triples.push((&plaintext.poly, r0, r1));
         }
-        let low = self.backend.inner_product(&low, limbs);
-        let high = self.backend.inner_product(&high, limbs);
-        add_pair(&self.backend, &mut sum.polys, (low, high));
+        let pair = self.backend.inner_product_pair(&triples, limbs);
+        add_pair(&self.backend, &mut sum.polys, pair);
         Ok(())
     }
 

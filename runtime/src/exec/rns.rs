@@ -123,7 +123,7 @@ impl<'a, B: Backend> Rns<'a, B> {
 
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
         let diagonals = self.diagonals(ct.scale());
-        let plaintext = diagonals.diagonal(index as usize, ct.level(), Basis::Row)?;
+        let plaintext = diagonals.whole(index as usize, ct.level(), Basis::Row)?;
         self.encoding += diagonals.seconds(1);
         Ok(self.evaluator.add_plain_assign(ct, &plaintext)?)
     }
@@ -139,6 +139,47 @@ struct Diagonals<'a, B: Backend> {
 }
 
 impl<B: Backend> Diagonals<'_, B> {
+    /// One period of the slots of a plaintext vector.
+    fn slots(&self, index: usize) -> Vec<f64> {
+        let batch = self.schedule.program().batch.max(1) as usize;
+        // The schedule was verified: every plaintext it names lies in the weights section.
+        let vector = self.schedule.vector(index as u32).unwrap_or_default();
+        vector
+            .iter()
+            .flat_map(|&v| std::iter::repeat_n(v, batch))
+            .collect()
+    }
+
+    fn encoded(
+        &self,
+        encode: impl FnOnce() -> Result<Plaintext, CkksError>,
+    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        let started = Instant::now();
+        let plain = encode()?;
+        let poly = self.evaluator.backend().upload(plain.poly());
+        let spent = started.elapsed().as_nanos() as u64;
+        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        Ok(Arc::new(Plaintext::from_parts(
+            poly,
+            plain.level(),
+            plain.scale(),
+        )))
+    }
+
+    /// A plaintext that can be added.
+    fn whole(
+        &self,
+        index: usize,
+        level: Level,
+        basis: Basis,
+    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        self.encoded(|| {
+            let (context, scale) = (self.evaluator.context(), self.scale);
+            let slots = self.slots(index);
+            Plaintext::encode_real(context, self.encoder, &slots, level, scale, basis)
+        })
+    }
+
     /// Seconds spent encoding, as wall time when so many threads share the work evenly.
     fn seconds(&self, threads: usize) -> f64 {
         self.nanoseconds.load(Ordering::Relaxed) as f64 * 1e-9 / threads.max(1) as f64
@@ -152,20 +193,11 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
-        let started = Instant::now();
-        let batch = self.schedule.program().batch.max(1) as usize;
-        // The schedule was verified: every plaintext it names lies in the weights section.
-        let vector = self.schedule.vector(index as u32).unwrap_or_default();
-        let slots: Vec<f64> = vector
-            .iter()
-            .flat_map(|&v| std::iter::repeat_n(v, batch))
-            .collect();
-        let (context, scale) = (self.evaluator.context(), self.scale);
-        let plain = Plaintext::encode_real(context, self.encoder, &slots, level, scale, basis)?;
-        let poly = self.evaluator.backend().upload(plain.poly());
-        let spent = started.elapsed().as_nanos() as u64;
-        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
-        Ok(Arc::new(Plaintext::from_parts(poly, level, scale)))
+        self.encoded(|| {
+            let (context, scale) = (self.evaluator.context(), self.scale);
+            let slots = self.slots(index);
+            Plaintext::encode_real_compressed(context, self.encoder, &slots, level, scale, basis)
+        })
     }
 }
 

@@ -29,6 +29,8 @@ impl LimbId {
     }
 }
 
+/// Transforms of smaller rings, by degree and limb.
+pub(crate) type SmallTables = Cache<(u32, LimbId), NttTable>;
 type Cache<K, V> = Mutex<BTreeMap<K, Arc<V>>>;
 
 /// `Z_Q[X]/(X^N + 1)` for every product Q of primes of one chain (ciphertext, special and encapsulation primes alike).
@@ -42,6 +44,7 @@ pub struct RingContext {
     extensions: Cache<(Vec<LimbId>, Vec<LimbId>, bool), Extension>,
     rescales: Cache<(Vec<LimbId>, Vec<LimbId>), Rescale>,
     permutations: Cache<u32, BlockPermutation>,
+    small_ntt: SmallTables,
 }
 
 impl std::fmt::Debug for RingContext {
@@ -121,6 +124,7 @@ impl RingContext {
             extensions: Mutex::default(),
             rescales: Mutex::default(),
             permutations: Mutex::default(),
+            small_ntt: Mutex::default(),
         }))
     }
 
@@ -210,6 +214,10 @@ impl RingContext {
 
     pub(crate) fn rescale_cache(&self) -> &Cache<(Vec<LimbId>, Vec<LimbId>), Rescale> {
         &self.rescales
+    }
+
+    pub(crate) fn small_ntt_cache(&self) -> &SmallTables {
+        &self.small_ntt
     }
 
     pub(crate) fn permutation_cache(&self) -> &Cache<u32, BlockPermutation> {

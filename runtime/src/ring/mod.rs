@@ -17,6 +17,7 @@ pub mod pool;
 pub mod rescale;
 pub mod sampling;
 mod simd;
+mod sparse;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -131,6 +131,22 @@ impl EncodedPolynomial {
         }
     }
 
+    /// Canonical residues of the coefficients of Y^0, Y^1, …, Y = X^(2^log_run), modulo an odd `prime` below 2^28. `log_run` is at most
+    /// [`EncodedPolynomial::log_stride`]; what it leaves out is written as zero.
+    pub fn reduce_power_into(&self, prime: u32, log_run: u32, out: &mut [u32]) {
+        let reducer = Reducer::new(prime);
+        out.fill(0);
+        let places = out
+            .iter_mut()
+            .step_by(1 << self.log_stride.saturating_sub(log_run));
+        match &self.coefficients {
+            Coefficients::Narrow(c) => places
+                .zip(c)
+                .for_each(|(word, &c)| *word = reducer.narrow(c)),
+            Coefficients::Wide(c) => places.zip(c).for_each(|(word, &c)| *word = reducer.wide(c)),
+        }
+    }
+
     /// Residues on `limbs`, in coefficient form. Fails when a limb is not of the ring or the ring's dimension is another.
     pub fn to_poly(&self, ring: &RingContext, limbs: &[LimbId]) -> Result<RnsPoly, EncodingError> {
         ring.check_limbs(limbs)?;
