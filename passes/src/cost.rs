@@ -43,6 +43,12 @@ const BOOTSTRAP_PAIR: f64 = 4_120.0;
 /// Slots that repeat with a period of 2^10, and what each doubling adds.
 const BOOTSTRAP_SPARSE: f64 = 2_600.0;
 const BOOTSTRAP_DOUBLING: f64 = 172.0;
+/// One transform of a limb, and one product of a limb of residues with a constant or a limb of a key: their ratio is what counts.
+const TRANSFORM: f64 = 0.164;
+const RESIDUES: f64 = 0.024;
+/// Special limbs of key switching, and limbs of a digit, of the chain measured.
+const SPECIAL: usize = 11;
+const DIGIT: usize = 10;
 /// Share of a bootstrap that is saved per level that its result is lower.
 const BOOTSTRAP_PER_LEVEL: f64 = 0.001;
 
@@ -123,13 +129,66 @@ impl Work {
     }
 }
 
-/// The cost table for a ring degree.
+/// What prices depend on besides ring degree and level: how moduli are made of limbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainCost {
+    /// One limb a level instead of three for two.
+    pub one_limb_levels: bool,
+    /// Special limbs of key switching.
+    pub special: usize,
+    /// Limbs of a key-switching digit.
+    pub digit: usize,
+    /// Whether there are rows for bootstrapping.
+    pub can_bootstrap: bool,
+}
+
+impl ChainCost {
+    /// The chain that [`KEY_SWITCH`] was measured on.
+    pub const BOOTSTRAPPED: ChainCost = ChainCost {
+        one_limb_levels: false,
+        special: SPECIAL,
+        digit: DIGIT,
+        can_bootstrap: true,
+    };
+
+    /// Limbs of row `level` of the level table.
+    pub fn limbs(&self, level: u32) -> usize {
+        match self.one_limb_levels {
+            true => level as usize + 2,
+            false => limbs(level),
+        }
+    }
+
+    /// Transforms of one key switch of `l` limbs, and products of residues in extending digits, with the key, and in dividing by P.
+    fn key_switch(&self, l: usize) -> f64 {
+        let p = self.special;
+        let full = l / self.digit.max(1);
+        let rest = l % self.digit.max(1);
+        let digits = full + usize::from(rest > 0);
+        let extended = digits * (l + p) - l;
+        let converted = full * self.digit * (l + p - self.digit.min(l)) + rest * (l + p - rest);
+        let transforms = l + extended + 2 * (p + l);
+        let products = converted + 2 * digits * (l + p) + 2 * p * l;
+        TRANSFORM * transforms as f64 + RESIDUES * products as f64
+    }
+
+    /// What operations cost on this chain over what they cost on the one measured, at as many limbs: taken to be the ratio of the key
+    /// switches, which all the dear ones consist of.
+    fn ratio(&self, level: u32) -> f64 {
+        let l = self.limbs(level);
+        self.key_switch(l) / ChainCost::BOOTSTRAPPED.key_switch(l)
+    }
+}
+
+/// The cost table for a ring degree and a chain.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostTable {
     /// log2 of the ring degree.
     pub log_n: u32,
     /// Highest usable level.
     pub top: u32,
+    /// How moduli are made of limbs.
+    pub chain: ChainCost,
 }
 
 /// Limbs of row `level` of the level table (two levels are three limbs).
@@ -139,6 +198,20 @@ pub fn limbs(level: u32) -> usize {
 }
 
 impl CostTable {
+    /// Prices for the chain that can bootstrap.
+    pub fn bootstrapped(log_n: u32, top: u32) -> CostTable {
+        CostTable {
+            log_n,
+            top,
+            chain: ChainCost::BOOTSTRAPPED,
+        }
+    }
+
+    /// Limbs of row `level` of the level table.
+    pub fn limbs(&self, level: u32) -> usize {
+        self.chain.limbs(level)
+    }
+
     /// Milliseconds at N = 2^16 as seconds of this ring.
     fn seconds(&self, milliseconds: f64) -> f64 {
         let log_n = f64::from(self.log_n);
@@ -147,11 +220,12 @@ impl CostTable {
 
     /// Seconds at `level`: linear in the limbs between the levels measured and beyond them.
     fn at(&self, price: &Measured, level: u32) -> f64 {
-        let l = limbs(level) as f64;
+        let l = self.limbs(level) as f64;
         let i = LIMBS[1..3].iter().filter(|m| l > **m).count();
         let slope = (price[i + 1] - price[i]) / (LIMBS[i + 1] - LIMBS[i]);
         // Below the lowest measured level prices do not fall under half of it.
-        self.seconds((price[i] + slope * (l - LIMBS[i])).max(price[0] / 2.0))
+        let measured = (price[i] + slope * (l - LIMBS[i])).max(price[0] / 2.0);
+        self.seconds(measured * self.chain.ratio(level))
     }
 
     /// One rotation at `level`.
@@ -274,8 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn one_limb_levels_and_small_rings_cost_less() {
+        let chain = |one_limb_levels, special, digit| ChainCost {
+            one_limb_levels,
+            special,
+            digit,
+            can_bootstrap: false,
+        };
+        let at = |log_n, chain| {
+            let t = CostTable {
+                log_n,
+                top: 10,
+                chain,
+            };
+            t.key_switch(8)
+        };
+        assert!(at(14, chain(true, 4, 3)) < at(15, chain(true, 4, 3)));
+        assert!(at(15, chain(true, 6, 6)) < at(15, chain(false, 6, 6)));
+    }
+
+    #[test]
     fn every_operation_costs_more_at_a_higher_level() {
-        let t = CostTable { log_n: 16, top: 11 };
+        let t = CostTable::bootstrapped(16, 11);
         let all = [
             ROTATE,
             HOISTED_ROTATION,

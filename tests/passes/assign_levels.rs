@@ -17,10 +17,7 @@ use crate::support::snapshot;
 pub fn levelled(poly: &PolyGraph, slots: usize, batch: Option<usize>, top: u32) -> LevelledGraph {
     let packed = lower(poly, slots, batch);
     let pass = AssignLevels {
-        costs: CostTable {
-            log_n: slots.ilog2() + 1,
-            top,
-        },
+        costs: CostTable::bootstrapped(slots.ilog2() + 1, top),
         placing: Placing::Best,
     };
     Manager::new().lower(&pass, &packed).unwrap()
@@ -85,7 +82,7 @@ fn an_evaluation_deeper_than_the_levels_is_refused() {
     let y = m.polynomial("y", x, 31);
     let packed = lower(&m.finish(y), 8, Some(1));
     let pass = AssignLevels {
-        costs: CostTable { log_n: 4, top: 3 },
+        costs: CostTable::bootstrapped(4, 3),
         placing: Placing::Best,
     };
     let error = pass.lower(&packed, &mut PassCx::default()).unwrap_err();

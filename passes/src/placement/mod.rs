@@ -98,7 +98,7 @@ impl Problem {
             let work = Work::of(&op.kernel, n);
             let operands = graph.operands(v).into_iter().enumerate();
             let levels = 0..=costs.top;
-            let (bootstrap, count) = if may_bootstrap(packed, v) {
+            let (bootstrap, count) = if costs.chain.can_bootstrap && may_bootstrap(packed, v) {
                 let period = op.layout.period() * packed.geometry.batch;
                 (
                     levels.clone().map(|l| costs.bundle(period, n, l)).collect(),

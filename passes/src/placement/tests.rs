@@ -339,7 +339,7 @@ fn bounds_and_choices_enclose_the_optimum_of_random_graphs() {
         let packed = random_graph(seed);
         packed.verify().unwrap();
         let top = 1 + (seed % 3) as u32;
-        let costs = CostTable { log_n: 16, top };
+        let costs = CostTable::bootstrapped(16, top);
         let optimum = Search::new(&packed, &costs, false).run();
         let fewest = Search::new(&packed, &costs, true).run();
         let graph = assign(&packed, costs, Placing::Best);
@@ -385,7 +385,7 @@ fn reference_policies_make_valid_graphs_that_cost_no_less() {
     let mut made = 0;
     for seed in 1..=60 {
         let packed = random_graph(seed);
-        let costs = CostTable { log_n: 16, top: 3 };
+        let costs = CostTable::bootstrapped(16, 3);
         let Ok(best) = assign(&packed, costs, Placing::Best) else {
             continue;
         };
@@ -416,7 +416,7 @@ fn reference_policies_make_valid_graphs_that_cost_no_less() {
 fn operations_run_at_the_lowest_level_their_readers_allow() {
     for seed in 1..=40 {
         let packed = random_graph(seed);
-        let costs = CostTable { log_n: 16, top: 3 };
+        let costs = CostTable::bootstrapped(16, 3);
         let Ok(graph) = AssignLevels {
             costs,
             placing: Placing::Best,

@@ -9,7 +9,7 @@ pub(in crate::ir) mod parse;
 pub mod print;
 pub(in crate::ir) mod verify;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -208,6 +208,30 @@ pub struct PackedGraph {
     pub layouts: Vec<Arc<Layout>>,
     /// Names of poly values with the values that hold them, where known: for `heron bisect`.
     pub origins: Vec<(String, ValueId)>,
+}
+
+impl PackedGraph {
+    /// The lowest level each value can have when nothing is bootstrapped and outputs are at level 0. Absent: values nobody reads.
+    pub fn lowest_levels(&self) -> BTreeMap<ValueId, u32> {
+        let mut levels: BTreeMap<ValueId, u32> =
+            self.graph.outputs.iter().map(|(_, v)| (*v, 0)).collect();
+        for v in self.graph.topological().into_iter().rev() {
+            let Some(&level) = levels.get(&v) else {
+                continue;
+            };
+            let kernel = &self.graph.node(v).op.kernel;
+            for (i, operand) in self.graph.operands(v).into_iter().enumerate() {
+                let least = levels.entry(operand).or_insert(0);
+                *least = (*least).max(level + kernel.levels(i));
+            }
+        }
+        levels
+    }
+
+    /// Levels of the longest path from an input to an output.
+    pub fn depth(&self) -> u32 {
+        self.lowest_levels().values().copied().max().unwrap_or(0)
+    }
 }
 
 impl Kernel {
