@@ -297,3 +297,39 @@ fn convolution_becomes_gathered_patches_and_one_linear_map() {
     );
     assert_eq!(m.graph.len(), 2, "{}", m.graph);
 }
+
+#[test]
+fn attention_without_division_is_powers_of_the_scores() {
+    let n = |op: &str, inputs: &[&str], output: &str| node(op, inputs, output);
+    let spellings = [
+        ("square", vec![n("Mul", &["s", "s"], "p")], 1),
+        (
+            "square over length",
+            vec![n("Mul", &["s", "s"], "ss"), n("Mul", &["ss", "eps"], "p")],
+            1,
+        ),
+        ("fourth power", vec![n("Pow", &["s", "four"], "p")], 2),
+        (
+            "cube",
+            vec![n("Mul", &["s", "s"], "ss"), n("Mul", &["ss", "s"], "p")],
+            2,
+        ),
+        ("linear attention", vec![n("Mul", &["s", "eps"], "p")], 0),
+    ];
+    for (name, nodes, products) in spellings {
+        let imported = agrees(name, attention(nodes, vec![]));
+        let graph = &imported.graph;
+        let count = |is: &dyn Fn(&TensorOp) -> bool| {
+            let all = graph.topological();
+            all.iter().filter(|v| is(&graph.node(**v).op)).count()
+        };
+        assert_eq!(count(&|op| matches!(op, TensorOp::Scores { .. })), 1);
+        assert_eq!(count(&|op| matches!(op, TensorOp::Values { .. })), 1);
+        assert_eq!(
+            count(&|op| matches!(op, TensorOp::Multiply)),
+            products,
+            "{name}"
+        );
+        assert_eq!(imported.blocks.get("polynomial_attention"), Some(&1));
+    }
+}

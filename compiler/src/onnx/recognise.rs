@@ -22,6 +22,7 @@ mod label;
 mod layout;
 mod linear;
 mod norm;
+mod polynomial;
 mod terms;
 mod tokens;
 

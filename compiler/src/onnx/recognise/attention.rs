@@ -26,14 +26,16 @@ impl Lowerer<'_> {
     pub(super) fn values(&mut self, e: u32, a: &Sym, b: &Sym, k: usize) -> Step<Placed> {
         let shape = self.get(e).shape.clone();
         let (heads, rows, width) = (shape[0], shape[1], shape[2]);
-        let Some(w) = self.weights(a, heads, rows, k)? else {
-            return Err(self.refuse(
-                e,
-                "a product of two encrypted matrices that is not PowerSoftmax scores times values",
-                "only attention multiplies encrypted matrices",
-            ));
+        let (p, factor) = match self.weights(a, heads, rows, k)? {
+            Some(w) => (self.scores_block(e, &w, heads, rows, k)?, w.factor),
+            None => self.polynomial_weights(a, (heads, rows, k))?.ok_or_else(|| {
+                self.refuse(
+                    e,
+                    "a product of two encrypted matrices that is not PowerSoftmax scores times values",
+                    "only attention multiplies encrypted matrices",
+                )
+            })?,
         };
-        let p = self.scores_block(e, &w, heads, rows, k)?;
         // V as [keys, heads · width].
         let order: Vec<u32> = (0..k * heads * width)
             .map(|i| {
@@ -59,7 +61,7 @@ impl Lowerer<'_> {
             value,
             cols: layout.1,
             pos: std::rc::Rc::new(layout.2.clone()),
-            factor: w.factor,
+            factor,
         })
     }
 
@@ -469,7 +471,7 @@ impl Lowerer<'_> {
 }
 
 /// The factor of all elements that are not masked, if it is one.
-fn masked_uniform(s: &Sym) -> Option<f64> {
+pub(super) fn masked_uniform(s: &Sym) -> Option<f64> {
     let mut found = None;
     for i in 0..s.len() {
         if s.at(i).0 != NONE && *found.get_or_insert(s.mul.at(i)) != s.mul.at(i) {
