@@ -2,7 +2,6 @@
 //! calibration, estimates. Kept as JSON in the program; the report adds what is counted from the instructions.
 
 use crate::bisect::record::Plain;
-use heron_passes::cost::limbs;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::packed::Kernel;
 use heron_passes::ir::poly::Approximation;
@@ -27,6 +26,8 @@ pub struct ModelFacts {
     pub calibration_inputs: Option<usize>,
     /// Predicted error over the standard deviation of the reference output.
     pub output_error: Option<f64>,
+    /// Why these parameters.
+    pub chosen_because: Option<String>,
     /// Functions and their fits.
     pub plots: Vec<Plot>,
     /// By layer, the range of its last value over the calibration inputs, in the model's units.
@@ -101,7 +102,7 @@ fn rounded(seconds: f64) -> f64 {
 pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Value {
     let seconds = layer_seconds(graph);
     let total: f64 = seconds.iter().sum();
-    let ciphertext = (2 * 4 * limbs(graph.costs.top)) << graph.costs.log_n;
+    let ciphertext = (2 * 4 * graph.costs.limbs(graph.costs.top)) << graph.costs.log_n;
     let cost = graph.placement.cost_seconds;
     let bound = graph.placement.lower_bound_seconds;
     let layers: Vec<Value> = graph
@@ -145,6 +146,10 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
     all.insert(
         "model".into(),
         json!({"opset": model.opset, "parameters": model.parameters}),
+    );
+    all.insert(
+        "parameters".into(),
+        json!({"chosen_because": model.chosen_because}),
     );
     all.insert(
         "placement".into(),

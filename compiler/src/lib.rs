@@ -2,6 +2,7 @@
 
 pub mod bisect;
 pub mod calibration;
+pub mod choose;
 pub mod emit;
 pub mod facts;
 pub mod npz;

@@ -1,12 +1,12 @@
 //! The order of passes.
 
 use heron_passes::assign_levels::{AssignLevels, Placing};
-use heron_passes::cost::CostTable;
+use heron_passes::cost::{ChainCost, CostTable};
 use heron_passes::ir::levelled::LevelledGraph;
 use heron_passes::ir::poly::PolyGraph;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Manager, PassError};
-use heron_schedule::params::ParameterSet;
+use heron_schedule::params::{LevelBits, ParameterSet};
 use heron_schedule::{Schedule, VerifyError};
 
 use crate::emit::{emit, EmitError, EmitOptions};
@@ -21,11 +21,32 @@ pub enum CompileError {
     /// The graph does not fit the format.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// No parameter set meets the request.
+    #[error("{0}")]
+    Infeasible(String),
     /// The program that was written is not valid: a defect of the compiler.
     #[error(
         "the compiler wrote a program that does not verify: {0}; please report this with the model"
     )]
     Program(#[from] VerifyError),
+}
+
+/// Prices for a parameter set.
+pub fn cost_table(params: &ParameterSet) -> CostTable {
+    let chain = match params.levelled_shape() {
+        None => ChainCost::BOOTSTRAPPED,
+        Some(shape) => ChainCost {
+            one_limb_levels: shape.bits == LevelBits::TwentySeven,
+            special: params.special().len(),
+            digit: usize::from(shape.digit_limbs),
+            can_bootstrap: false,
+        },
+    };
+    CostTable {
+        log_n: params.log_n(),
+        top: u32::from(params.top_usable().0),
+        chain,
+    }
 }
 
 /// Poly → packed → levelled.
@@ -42,10 +63,7 @@ pub fn lower_poly(
         },
         graph,
     )?;
-    let costs = CostTable {
-        log_n: params.log_n(),
-        top: u32::from(params.top_usable().0),
-    };
+    let costs = cost_table(params);
     let placing = Placing::Best;
     manager.lower(&AssignLevels { costs, placing }, &packed)
 }

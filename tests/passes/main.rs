@@ -9,6 +9,7 @@ mod support;
 mod altered;
 mod assign_levels;
 mod calibrate_ranges;
+mod choose;
 mod defer_normalisation;
 mod emit;
 mod fold_centring;

@@ -203,6 +203,9 @@ pub struct CompileOptions {
     /// Memory one run may take.
     #[arg(long, default_value = "16G", value_parser = bytes)]
     pub max_memory: u64,
+    /// Number of inputs there will be, where the command knows it: more lanes than that are worth nothing.
+    #[arg(skip)]
+    pub inputs: Option<usize>,
     /// Which positions of a sequence to return.
     #[arg(long, value_enum, default_value = "all")]
     pub positions: Positions,

@@ -29,7 +29,7 @@ pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes
     json!({
         "heron": env!("CARGO_PKG_VERSION"),
         "model": model(program, facts),
-        "parameters": parameters(program, params, counts.operations.bootstrap),
+        "parameters": parameters(program, params, counts.operations.bootstrap, facts),
         "multiplicative_depth": counts.multiplicative_depth,
         "bootstraps": counts.operations.bootstrap,
         "bootstraps_by_kind": {"full": full, "complex_pair": pair, "sparse": sparse},
@@ -37,7 +37,7 @@ pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes
         "operations": operations(&counts.operations),
         "keys": {"rotation": rotations.count(), "bytes": key_bytes},
         "calibration": fact("calibration"),
-        "estimate": estimate(fact("estimate"), key_bytes),
+        "estimate": estimate(fact("estimate"), crate::judge::run_bytes(program, params)),
         "softmax_variant": fact("softmax_variant"),
         "by_primitive": fact("by_primitive"),
         "critical_path": path(program),
@@ -66,11 +66,10 @@ fn path(program: &Program) -> Value {
         .collect()
 }
 
-/// The compiler knows the registers only; a server holds the keys too. Bootstrapping's own tables are not counted yet.
-fn estimate(mut estimate: Value, key_bytes: u64) -> Value {
-    let registers = estimate.get("peak_bytes").and_then(Value::as_u64);
-    if let (Some(registers), Some(peak)) = (registers, estimate.get_mut("peak_bytes")) {
-        *peak = json!(registers + key_bytes);
+/// The compiler knows the registers only; the same peak as `--max-memory` is held against takes its place.
+fn estimate(mut estimate: Value, run_bytes: u64) -> Value {
+    if let Some(peak) = estimate.get_mut("peak_bytes") {
+        *peak = json!(run_bytes);
     }
     estimate
 }
@@ -94,7 +93,7 @@ fn model(program: &Program, facts: &Value) -> Value {
     })
 }
 
-fn parameters(program: &Program, params: &ParameterSet, bootstraps: u64) -> Value {
+fn parameters(program: &Program, params: &ParameterSet, bootstraps: u64, facts: &Value) -> Value {
     let security = match params.check_key(params.log2_qp(), params.secret()) {
         Ok(KeySecurity::Secure(bits)) => json!(bits.0.floor()),
         _ => json!(0),
@@ -113,11 +112,13 @@ fn parameters(program: &Program, params: &ParameterSet, bootstraps: u64) -> Valu
         "secret": secret,
         "slots": params.slots(),
         "digits": params.digits().len(),
-        "levels_after_bootstrap": params.top_usable().0,
+        "levels_after_bootstrap": if params.can_bootstrap() { params.top_usable().0 } else { 0 },
+        "usable_levels": params.top_usable().0,
         "scale_bits": params.default_scale_log2(),
         "word_bits": 32,
         "inputs_per_run": program.batch,
         "failure_probability_log2": failure(params, bootstraps),
+        "chosen_because": facts.get("parameters").and_then(|p| p.get("chosen_because")),
     })
 }
 

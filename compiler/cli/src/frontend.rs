@@ -1,22 +1,24 @@
 //! The compiler as the commands see it: a model in, a schedule and its plaintext twin out.
 
-use crate::args::{CompileOptions, Positions, Side, Target};
+use crate::args::{CompileOptions, Optimize, Positions, Side, Target};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::OutputSet;
+use crate::judge::Calibrated;
 use heron_compiler::bisect::matching::matches;
 use heron_compiler::bisect::record::Plain;
 use heron_compiler::calibration::{self, UserInput};
+use heron_compiler::choose::{compile_by_need, compile_within, Model, Objective, Wish};
 use heron_compiler::facts::{layer_ranges, ModelFacts};
 use heron_compiler::npz::Arrays;
 use heron_compiler::onnx::{self, InputSpec, OutputSpec, Shapes};
-use heron_compiler::pipeline::{compile_poly, CompileError};
+use heron_compiler::pipeline::CompileError;
 use heron_compiler::reference::Reference;
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
 use heron_passes::to_poly::{to_poly, Named};
-use heron_schedule::params::ParameterSet;
+use heron_schedule::params::{ParameterSet, Profile};
 use heron_schedule::proto::Program;
 use heron_schedule::Schedule;
 use std::collections::BTreeMap;
@@ -152,7 +154,6 @@ pub fn compile(
     if options.positions == Positions::Last {
         return Err(Failure::not_yet("--positions last", "use --positions all"));
     }
-    let params = ParameterSet::new(options.profile)?;
     let shapes = Shapes(options.shape.iter().cloned().collect());
     let calibration = calibration(model, options.calibration.as_deref())?;
     let arrays = match &calibration {
@@ -211,6 +212,8 @@ pub fn compile(
         &mut manager,
     )?;
     let pairs = matches(&tensor, &poly.graph, &poly.outputs, &users, &inputs);
+    // What the variant is priced on; the model's own set is chosen below.
+    let named = ParameterSet::new(options.profile)?;
     let facts = ModelFacts {
         plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),
@@ -220,29 +223,69 @@ pub fn compile(
         output_error: Some(poly.error),
         ranges: layer_ranges(&tensor),
         plots: poly.plots,
+        chosen_because: None,
         softmax_variant: softmax_variant(
             &tensor,
             &Setting {
                 users: &users,
                 inputs: &inputs,
                 tolerance: options.tolerance,
-                params: &params,
+                params: &named,
                 batch: options.batch.map(|b| b as usize),
                 parameters: imported.parameters,
             },
         ),
     };
     // Large models hold their weights once more in every graph: those that are not read any more make room.
-    drop((tensor, inputs, reference));
+    drop((tensor, inputs));
     let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
-    let schedule = compile_poly(
-        &poly.graph,
-        &params,
-        options.batch.map(|b| b as usize),
-        &output_shapes,
-        &facts,
-        &mut manager,
-    )?;
+    let judge = Calibrated {
+        users: &users,
+        reference: &reference,
+    };
+    let mut wanted = Model {
+        graph: &poly.graph,
+        output_shapes: &output_shapes,
+        facts: &facts,
+    };
+    let batch = options.batch.map(|b| b as usize);
+    let schedule = match options.profile {
+        Profile::Secure | Profile::ToyLevelled => {
+            let wish = Wish {
+                profile: options.profile,
+                objective: match options.optimize {
+                    Optimize::Latency => Objective::Latency,
+                    Optimize::Throughput => Objective::Throughput,
+                },
+                batch,
+                inputs: options.inputs,
+                max_memory: options.max_memory,
+                tolerance: options.tolerance,
+            };
+            compile_by_need(&wanted, &wish, &judge, &mut manager)?
+        }
+        profile => {
+            let params = ParameterSet::new(profile)?;
+            let because = format!("profile `{profile}` was asked for");
+            let facts = ModelFacts {
+                chosen_because: Some(because),
+                ..facts.clone()
+            };
+            wanted.facts = &facts;
+            let batch = match (batch, options.optimize) {
+                (None, Optimize::Latency) => Some(1),
+                (batch, _) => batch,
+            };
+            compile_within(
+                &wanted,
+                &params,
+                batch,
+                options.max_memory,
+                &judge,
+                &mut manager,
+            )?
+        }
+    };
     drop(manager);
     match trouble {
         Some(failure) => Err(failure),
@@ -269,6 +312,7 @@ impl From<CompileError> for Failure {
     fn from(e: CompileError) -> Self {
         match e {
             CompileError::Pass(e) => e.into(),
+            CompileError::Infeasible(reason) => Failure::new("resource", reason),
             e => Failure::new("graph", e.to_string().replace('\n', "; ")),
         }
     }

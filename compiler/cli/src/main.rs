@@ -8,6 +8,7 @@ mod depth_report;
 mod failure;
 mod frontend;
 mod inputs;
+mod judge;
 mod server;
 
 use clap::Parser;

@@ -1,7 +1,7 @@
 //! `heron infer`: compile, make keys, encrypt, run, decrypt and compare, in one process.
 
 use super::{by_kind, print_json, print_text};
-use crate::args::{BackendChoice, Infer, TextOrJson};
+use crate::args::{BackendChoice, CompileOptions, Infer, TextOrJson};
 use crate::client::Client;
 use crate::console::{peak_bytes, set_threads, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
@@ -43,6 +43,13 @@ struct Results {
     flags: Vec<(usize, RangeFlag)>,
 }
 
+/// Leading axis that all arrays share: the number of inputs, most likely.
+fn leading(arrays: &npz::Arrays) -> Option<usize> {
+    let mut axes = arrays.0.values().map(npz::Array::batch);
+    let first = axes.next()?;
+    axes.all(|n| n == first).then_some(first)
+}
+
 fn is_schedule(path: &Path) -> Outcome<bool> {
     let mut magic = [0u8; 8];
     let mut file = std::fs::File::open(path).at(path)?;
@@ -62,7 +69,11 @@ pub fn run(args: &Infer, quiet: bool) -> Outcome {
         (Schedule::open(&args.model)?, None)
     } else {
         progress.note(&format!("compiling {}", args.model.display()));
-        let compiled = frontend::compile(&args.model, &args.options, None)?;
+        let options = CompileOptions {
+            inputs: leading(&arrays).map(|n| n.min(args.limit.unwrap_or(n)).max(1)),
+            ..args.options.clone()
+        };
+        let compiled = frontend::compile(&args.model, &options, None)?;
         (compiled.schedule, Some(compiled.model))
     };
     let compile = started.elapsed().as_secs_f64();

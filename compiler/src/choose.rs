@@ -1,0 +1,412 @@
+//! Parameters by need: the cheapest ring, chain and batch that a model fits, within the memory allowed.
+//!
+//! A model whose whole depth fits a chain without bootstrapping is packed for every ring that has such a chain, priced on each chain by
+//! the cost table, and compared with the ring that bootstraps. Candidates are tried in the order of their estimates: the first that
+//! stays within the memory and (where levels have 27 bits) within half of the tolerance, by modelled noise on the calibration inputs, is
+//! taken.
+
+use heron_passes::cost::CostTable;
+use heron_passes::ir::packed::PackedGraph;
+use heron_passes::ir::poly::{Evaluation, PolyGraph, PolyOp};
+use heron_passes::lower_packed::LowerPacked;
+use heron_passes::pass::{Manager, PassError};
+use heron_schedule::params::{LevelBits, LevelledShape, ParameterSet, Profile};
+use heron_schedule::proto::Program;
+use heron_schedule::Schedule;
+
+use crate::facts::ModelFacts;
+use crate::pipeline::{compile_poly, cost_table, lower_poly, CompileError};
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objective {
+    /// Seconds of one run.
+    Latency,
+    /// Seconds per input.
+    Throughput,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// The family of parameter sets.
+    pub profile: Profile,
+    /// What to minimise.
+    pub objective: Objective,
+    /// Inputs side by side, if the user says.
+    pub batch: Option<usize>,
+    /// Number of inputs there will be, if known: lanes beyond them are worth nothing.
+    pub inputs: Option<usize>,
+    /// Bytes one run may take.
+    pub max_memory: u64,
+    /// Largest error, over the standard deviation of the reference.
+    pub tolerance: f64,
+}
+
+/// What only the caller can tell.
+pub trait Judge {
+    /// Bytes the server needs for one run at most, keys included.
+    fn peak_bytes(&self, program: &Program, params: &ParameterSet) -> u64;
+    /// Largest error on calibration inputs with modelled noise, over the standard deviation of the reference.
+    fn error(&self, schedule: &Schedule) -> Option<f64>;
+}
+
+/// The model to compile.
+pub struct Model<'a> {
+    /// Its polynomials.
+    pub graph: &'a PolyGraph,
+    /// Shapes of the outputs for one input.
+    pub output_shapes: &'a [Vec<usize>],
+    /// For the report.
+    pub facts: &'a ModelFacts,
+}
+
+/// Estimates this close are equal: the table is no better. The smaller keys win.
+const EQUAL: f64 = 1.15;
+/// Share of the tolerance that the noise of 27-bit levels may use.
+const NOISE_SHARE: f64 = 0.5;
+/// Most candidates that are compiled to the end before giving up.
+const TRIES: usize = 24;
+
+/// One way to run the model.
+#[derive(Clone, Debug)]
+struct Candidate {
+    params: ParameterSet,
+    batch: usize,
+    seconds: f64,
+    /// What is minimised.
+    score: f64,
+}
+
+impl Candidate {
+    fn describe(&self) -> String {
+        let n = self.params.log_n();
+        match self.params.levelled_shape() {
+            Some(shape) => format!(
+                "N = 2^{n} without bootstrapping ({} levels of {} bits, digits of {} limbs)",
+                self.params.top_usable().0,
+                shape.bits.log2(),
+                shape.digit_limbs
+            ),
+            None => format!("N = 2^{n} with bootstrapping"),
+        }
+    }
+}
+
+/// Levels that any packing of the graph uses at least.
+pub fn least_depth(graph: &PolyGraph) -> u32 {
+    let mut depths = std::collections::BTreeMap::new();
+    let mut most = 0;
+    for v in graph.topological() {
+        let operands = graph.operands(v);
+        let own = match &graph.node(v).op {
+            PolyOp::Input { .. } | PolyOp::Add | PolyOp::Sub | PolyOp::Affine { .. } => 0,
+            PolyOp::Linear(_)
+            | PolyOp::Multiply
+            | PolyOp::KeySum { .. }
+            | PolyOp::ScaleHeads
+            | PolyOp::ColumnSum { .. }
+            | PolyOp::ScaleRows => 1,
+            PolyOp::Scores { .. } => 2,
+            PolyOp::Values { .. } => 1,
+            PolyOp::Evaluate { evaluation, .. } => match evaluation {
+                Evaluation::Polynomial(p) => (p.coefficients.len().max(1) as u32)
+                    .next_power_of_two()
+                    .ilog2(),
+                Evaluation::Reciprocal { shifts, .. } => shifts.len() as u32,
+                Evaluation::InverseSqrt { relaxation, .. } => relaxation.len() as u32,
+            },
+        };
+        let before = operands.iter().filter_map(|o| depths.get(o)).max();
+        let depth = before.copied().unwrap_or(0) + own;
+        depths.insert(v, depth);
+        most = most.max(depth);
+    }
+    most
+}
+
+/// Seconds of one run without bootstraps, every value at its lowest level.
+fn levelled_seconds(packed: &PackedGraph, costs: &CostTable) -> f64 {
+    let levels = packed.lowest_levels();
+    let price = |(v, level): (&_, &u32)| {
+        let op = &packed.graph.node(*v).op;
+        costs.kernel(&op.kernel, op.layout.ciphertexts(), *level)
+    };
+    levels.iter().map(price).sum()
+}
+
+impl Wish {
+    fn score(&self, seconds: f64, batch: usize) -> f64 {
+        match (self.objective, self.inputs) {
+            (Objective::Latency, _) => seconds,
+            (Objective::Throughput, None) => seconds / batch.max(1) as f64,
+            (Objective::Throughput, Some(n)) => seconds * n.div_ceil(batch.max(1)) as f64,
+        }
+    }
+
+    /// Batches worth trying: what the user says, or one input, as many as there are, and as many as fit.
+    fn batches(&self, most: usize) -> Vec<usize> {
+        if let Some(batch) = self.batch {
+            return vec![batch];
+        }
+        let mut found = match (self.objective, self.inputs) {
+            (Objective::Latency, _) => vec![1],
+            (Objective::Throughput, Some(n)) => vec![n.next_power_of_two().min(most), most],
+            (Objective::Throughput, None) => vec![most],
+        };
+        found.dedup();
+        found
+    }
+}
+
+fn pack(model: &Model<'_>, slots: usize, batch: Option<usize>) -> Result<PackedGraph, PassError> {
+    Manager::new().lower(&LowerPacked { slots, batch }, model.graph)
+}
+
+/// Every chain without bootstrapping that bears the depth, priced.
+fn levelled_candidates(model: &Model<'_>, wish: &Wish, least: u32) -> Vec<Candidate> {
+    let rings = match wish.profile {
+        Profile::ToyLevelled => 11..=12,
+        _ => 13..=17,
+    };
+    let mut found = Vec::new();
+    for log_n in rings {
+        let sets: Vec<ParameterSet> = LevelledShape::all()
+            .filter_map(|shape| ParameterSet::levelled(wish.profile, log_n, shape).ok())
+            .filter(|set| u32::from(set.top_usable().0) >= least)
+            .collect();
+        if sets.is_empty() {
+            continue;
+        }
+        let slots = 1usize << (log_n - 1);
+        // The largest batch says how many inputs fit; a model too wide for the ring is refused here.
+        let Ok(widest) = pack(model, slots, wish.batch) else {
+            continue;
+        };
+        for batch in wish.batches(widest.geometry.batch) {
+            let packed = match batch == widest.geometry.batch {
+                true => Ok(widest.clone()),
+                false => pack(model, slots, Some(batch)),
+            };
+            let Ok(packed) = packed else { continue };
+            let depth = packed.depth();
+            let mut priced = Vec::new();
+            for params in sets
+                .iter()
+                .filter(|set| u32::from(set.top_usable().0) >= depth)
+            {
+                let seconds = levelled_seconds(&packed, &cost_table(params));
+                priced.push(Candidate {
+                    params: params.clone(),
+                    batch,
+                    seconds,
+                    score: wish.score(seconds, batch),
+                });
+            }
+            for bits in [LevelBits::TwentySeven, LevelBits::Forty] {
+                found.extend(smallest_of_the_fast(&priced, bits, depth));
+            }
+        }
+    }
+    found
+}
+
+/// Of the digits whose estimates are nearly the least, those in the order of the size of a key at level `depth`.
+fn smallest_of_the_fast(priced: &[Candidate], bits: LevelBits, depth: u32) -> Vec<Candidate> {
+    let of_bits = |c: &&Candidate| c.params.levelled_shape().is_some_and(|s| s.bits == bits);
+    let least = priced
+        .iter()
+        .filter(of_bits)
+        .map(|c| c.score)
+        .fold(f64::INFINITY, f64::min);
+    let words = |c: &Candidate| {
+        let digit = c
+            .params
+            .levelled_shape()
+            .map_or(1, |s| usize::from(s.digit_limbs));
+        let limbs = bits.limbs(depth);
+        limbs.div_ceil(digit.max(1)) * (limbs + c.params.special().len())
+    };
+    let mut fast: Vec<Candidate> = priced
+        .iter()
+        .filter(of_bits)
+        .filter(|c| c.score <= EQUAL * least)
+        .cloned()
+        .collect();
+    fast.sort_by_key(words);
+    // Equal scores keep this order in the sort of all candidates.
+    fast.iter_mut().for_each(|c| c.score = least);
+    fast
+}
+
+/// The candidate that bootstraps, if the profile has one and the model can be placed on it.
+fn bootstrapped_candidate(model: &Model<'_>, wish: &Wish) -> Result<Candidate, CompileError> {
+    let params =
+        ParameterSet::new(wish.profile).map_err(|e| CompileError::Infeasible(e.to_string()))?;
+    let batch = match (wish.objective, wish.batch) {
+        (Objective::Latency, None) => Some(1),
+        (_, batch) => batch,
+    };
+    let graph = lower_poly(model.graph, &params, batch, &mut Manager::new())?;
+    let (seconds, batch) = (graph.placement.cost_seconds, graph.geometry.batch);
+    Ok(Candidate {
+        params,
+        batch,
+        seconds,
+        score: wish.score(seconds, batch),
+    })
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / 2f64.powi(30))
+}
+
+/// Compiles for one parameter set and holds it against the memory allowed.
+pub fn compile_within(
+    model: &Model<'_>,
+    params: &ParameterSet,
+    batch: Option<usize>,
+    max_memory: u64,
+    judge: &dyn Judge,
+    manager: &mut Manager<'_>,
+) -> Result<Schedule, CompileError> {
+    let Model {
+        graph,
+        output_shapes,
+        facts,
+    } = model;
+    let schedule = compile_poly(graph, params, batch, output_shapes, facts, manager)?;
+    let needed = judge.peak_bytes(schedule.program(), params);
+    if needed > max_memory {
+        return Err(CompileError::Infeasible(format!(
+            "a run would take about {} with keys; --max-memory allows {}: allow {}, lower --batch, or use --optimize latency",
+            gib(needed),
+            gib(max_memory),
+            gib(needed)
+        )));
+    }
+    Ok(schedule)
+}
+
+/// Compiles for the parameters that serve the wish best; see the module.
+pub fn compile_by_need(
+    model: &Model<'_>,
+    wish: &Wish,
+    judge: &dyn Judge,
+    manager: &mut Manager<'_>,
+) -> Result<Schedule, CompileError> {
+    let least = least_depth(model.graph);
+    let deepest = LevelledShape::all()
+        .filter_map(|shape| ParameterSet::levelled(wish.profile, 16, shape).ok())
+        .map(|set| u32::from(set.top_usable().0))
+        .max();
+    let can_bootstrap = wish.profile == Profile::Secure;
+    let mut candidates = Vec::new();
+    if deepest.is_some_and(|deepest| least <= deepest) {
+        candidates = levelled_candidates(model, wish, least);
+    }
+    let mut refused = None;
+    if can_bootstrap {
+        match bootstrapped_candidate(model, wish) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(e) => refused = Some(e),
+        }
+    }
+    candidates.sort_by(|a, b| {
+        a.score
+            .total_cmp(&b.score)
+            .then(a.params.log_n().cmp(&b.params.log_n()))
+            .then(a.batch.cmp(&b.batch))
+    });
+    let Some(cheapest) = candidates.first().cloned() else {
+        return Err(refused.unwrap_or_else(|| {
+            CompileError::Infeasible(format!(
+                "no parameter set of profile `{}` bears {least} levels without bootstrapping; use --profile secure",
+                wish.profile
+            ))
+        }));
+    };
+    let alternative = |chosen: &Candidate| {
+        candidates
+            .iter()
+            .find(|c| c.params.can_bootstrap() != chosen.params.can_bootstrap())
+            .map_or(String::new(), |c| {
+                format!("; {} is estimated at {:.3} s", c.describe(), c.seconds)
+            })
+    };
+    let mut least_memory: Option<(u64, String)> = None;
+    let mut skipped = Vec::new();
+    let mut rejected: Vec<(u32, LevelBits)> = Vec::new();
+    let mut tries = 0;
+    for candidate in &candidates {
+        let shape = candidate.params.levelled_shape();
+        // Noise depends on the ring and the bits of a level, hardly on digits.
+        if shape.is_some_and(|s| rejected.contains(&(candidate.params.log_n(), s.bits))) {
+            continue;
+        }
+        tries += 1;
+        if tries > TRIES {
+            break;
+        }
+        let per = match wish.objective {
+            Objective::Latency => "for one run".to_string(),
+            Objective::Throughput => format!("for each run of {}", candidate.batch),
+        };
+        let mut because = format!(
+            "{}: {:.3} s estimated {per}{}",
+            candidate.describe(),
+            candidate.seconds,
+            alternative(candidate)
+        );
+        if candidate.score > cheapest.score {
+            because += &format!("; cheaper ones refused: {}", skipped.join(", "));
+        }
+        let facts = ModelFacts {
+            chosen_because: Some(because),
+            ..model.facts.clone()
+        };
+        let trial = Model {
+            facts: &facts,
+            ..*model
+        };
+        let batch = Some(candidate.batch);
+        // Candidates that may still be refused are not to be seen in dumps.
+        let schedule = compile_within(
+            &trial,
+            &candidate.params,
+            batch,
+            u64::MAX,
+            judge,
+            &mut Manager::new(),
+        )?;
+        let needed = judge.peak_bytes(schedule.program(), &candidate.params);
+        if needed > wish.max_memory {
+            skipped.push(format!("{} needs {}", candidate.describe(), gib(needed)));
+            if least_memory
+                .as_ref()
+                .is_none_or(|(least, _)| needed < *least)
+            {
+                least_memory = Some((needed, candidate.describe()));
+            }
+            continue;
+        }
+        if let Some(shape) = shape.filter(|s| s.bits == LevelBits::TwentySeven) {
+            let error = judge.error(&schedule).unwrap_or(f64::INFINITY);
+            if error.is_nan() || error > NOISE_SHARE * wish.tolerance {
+                skipped.push(format!("{} errs by {error:.1e}", candidate.describe()));
+                rejected.push((candidate.params.log_n(), shape.bits));
+                continue;
+            }
+        }
+        return compile_within(&trial, &candidate.params, batch, u64::MAX, judge, manager);
+    }
+    Err(CompileError::Infeasible(match least_memory {
+        Some((needed, what)) => format!(
+            "no parameters run this model within --max-memory {}: the least, {what}, takes about {} with keys; allow {}, or give --batch 1",
+            gib(wish.max_memory),
+            gib(needed),
+            gib(needed)
+        ),
+        None => format!("no candidate meets the tolerance: {}", skipped.join(", ")),
+    }))
+}
