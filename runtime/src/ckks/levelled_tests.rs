@@ -93,6 +93,40 @@ fn ciphertexts_of_levelled_chains_reach_every_lower_level() {
 }
 
 #[test]
+fn the_largest_ring_multiplies_and_rotates_too() {
+    let shape = LevelledShape {
+        bits: LevelBits::TwentySeven,
+        digit_limbs: 3,
+    };
+    let params = ParameterSet::levelled(Profile::Secure, 17, shape).unwrap();
+    let level = Level(2);
+    let mut request = KeyRequest::new();
+    request.add(KeyKind::Relinearisation, level);
+    let rotation = GaloisElement::rotation(5, 17);
+    request.add(KeyKind::Galois(rotation), level);
+    let lab = Lab::with_keys(params, &request);
+    let noise = NoiseModel::new(&lab.context);
+    let x = lab.slots(1);
+    let c = lab.encrypt(&x, level, 1);
+    let turned = lab.evaluator.rotate(&c, step(5)).unwrap();
+    let row = lab.context.row(level).unwrap();
+    let scale = lab.scale(level);
+    let predicted = [noise.encryption(scale), noise.key_switch(row, scale)];
+    lab.error(&turned, &rotated(&x, 5)).within(
+        "rotation at N = 2^17",
+        noise.bound(NoiseModel::together(&predicted)),
+    );
+    let z = lab.evaluator.mul_rescale(&c, &turned).unwrap();
+    let expected: Vec<_> = x
+        .iter()
+        .zip(rotated(&x, 5))
+        .map(|(a, b)| times(*a, b))
+        .collect();
+    let worst = lab.error(&z, &expected).worst;
+    assert!(worst < 2f64.powi(-9), "2^{}", worst.log2());
+}
+
+#[test]
 fn levelled_chains_make_no_keys_of_bootstrapping() {
     let lab = lab(LevelBits::Forty, 6, &[]);
     let top = lab.context.params().top();
