@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use heron_passes::assign_levels::{AssignLevels, Placing};
-use heron_passes::cost::CostTable;
+use heron_passes::cost::{ChainCost, CostTable};
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::LevelledGraph;
 use heron_passes::ir::packed::PackedGraph;
@@ -136,10 +136,16 @@ fn levelled_graphs_of_random_packed_graphs_read_back_and_mean_the_same() {
     let (mut made, mut kinds) = (0, std::collections::BTreeSet::new());
     for seed in 0..200 {
         let packed = random_packed::packed(seed, 3 + seed as usize % 15);
-        let costs = CostTable {
-            log_n: packed.geometry.slots.ilog2() + 1,
-            top: 3,
-        };
+        let mut costs = CostTable::bootstrapped(packed.geometry.slots.ilog2() + 1, 3);
+        if seed % 4 == 3 {
+            costs.top = 20;
+            costs.chain = ChainCost {
+                one_limb_levels: seed % 8 == 3,
+                special: 4,
+                digit: 3,
+                can_bootstrap: false,
+            };
+        }
         let placing = Placing::Best;
         let pass = AssignLevels { costs, placing };
         // Where values have no bound, levels may run out.
@@ -234,7 +240,7 @@ fn no_text_makes_the_parsers_panic() {
         assert!(tensor.parse::<PolyGraph>().is_err());
         let packed = random_packed::packed(seed, 6);
         read += torture::<PackedGraph>(&packed.full(), seed, 100);
-        let costs = CostTable { log_n: 5, top: 3 };
+        let costs = CostTable::bootstrapped(5, 3);
         let placing = Placing::Best;
         if let Ok(g) = (AssignLevels { costs, placing }).lower(&packed, &mut PassCx::default()) {
             read += torture::<LevelledGraph>(&g.full(), seed, 100);

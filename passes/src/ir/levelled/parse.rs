@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::{LevelledGraph, LevelledKernel, LevelledOp, Placement, PolicyCost};
-use crate::cost::{BootstrapKind, CostTable};
+use crate::cost::{BootstrapKind, ChainCost, CostTable};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::parse::{bound, operands, Slots};
 use crate::ir::text::{parse, Cursor, ParseError, Reader, Rung};
@@ -47,10 +47,25 @@ impl Rung for Levelled {
             }
             Ok(n)
         };
-        self.costs = CostTable {
-            top: bounded("levels", MOST.0)?,
-            log_n: bounded("ring", MOST.1)?,
-        };
+        let (top, log_n) = (bounded("levels", MOST.0)?, bounded("ring", MOST.1)?);
+        self.costs = CostTable::bootstrapped(log_n, top);
+        if r.at.peek_word() == "step" {
+            let mut bounded = |word: &str, most: usize| {
+                r.at.keyword(word)?;
+                let start = r.at;
+                let n: usize = r.at.integer("a whole number")?;
+                if n == 0 || n > most {
+                    return Err(start.fail(format!("1 to {most}")));
+                }
+                Ok(n)
+            };
+            self.costs.chain = ChainCost {
+                one_limb_levels: bounded("step", 60)? < 30,
+                special: bounded("special", 64)?,
+                digit: bounded("digit", 64)?,
+                can_bootstrap: false,
+            };
+        }
         self.slots.head(r)
     }
 
@@ -157,7 +172,7 @@ impl FromStr for LevelledGraph {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut rung = Levelled {
             slots: Slots::new(),
-            costs: CostTable { log_n: 0, top: 0 },
+            costs: CostTable::bootstrapped(0, 0),
             placement: Placement {
                 method: String::new(),
                 cost_seconds: 0.0,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{LevelledGraph, LevelledKernel};
-use crate::cost::{BootstrapKind, CostTable};
+use crate::cost::{BootstrapKind, ChainCost, CostTable};
 use crate::ir::packed::print::{origin_lines, port_lines, write_plaintexts, Layouts};
 use crate::ir::text::{self, Notation};
 
@@ -64,8 +64,18 @@ impl LevelledGraph {
             let layout = layouts.text(&op.layout, op.bound);
             format!("{text} -> @{}, {layout}", op.level)
         };
-        let CostTable { log_n, top } = self.costs;
-        let head = format!(" levels {top} ring 2^{log_n} {}", self.geometry);
+        let CostTable { log_n, top, chain } = self.costs;
+        // What bootstraps has one chain; others say how theirs is made.
+        let made = match chain == ChainCost::BOOTSTRAPPED {
+            true => String::new(),
+            false => format!(
+                " step {} special {} digit {}",
+                if chain.one_limb_levels { 27 } else { 40 },
+                chain.special,
+                chain.digit
+            ),
+        };
+        let head = format!(" levels {top} ring 2^{log_n}{made} {}", self.geometry);
         let factors = &self.output_factors;
         let origins = origin_lines(&self.graph, &self.origins);
         text::full(
