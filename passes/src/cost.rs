@@ -143,7 +143,7 @@ pub struct ChainCost {
 }
 
 impl ChainCost {
-    /// The chain that [`KEY_SWITCH`] was measured on.
+    /// The chain that prices were measured on.
     pub const BOOTSTRAPPED: ChainCost = ChainCost {
         one_limb_levels: false,
         special: SPECIAL,
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn measured_levels_have_their_measured_prices() {
-        let t = CostTable { log_n: 16, top: 11 };
+        let t = CostTable::bootstrapped(16, 11);
         for (i, level) in [1, 4, 8, 11].into_iter().enumerate() {
             assert_eq!(limbs(level) as f64, LIMBS[i]);
             assert!((t.key_switch(level) * 1e3 - ROTATE[i]).abs() < 1e-9);
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn repeating_bundles_go_alone_only_where_that_costs_less_than_pairs() {
-        let t = CostTable { log_n: 16, top: 11 };
+        let t = CostTable::bootstrapped(16, 11);
         assert_eq!(
             t.bundle_kind(1 << 14, 1),
             BootstrapKind::Sparse { log_slots: 14 }

@@ -520,7 +520,7 @@ fn blocks(layers: usize) -> PackedGraph {
 
 #[test]
 fn equal_layers_are_solved_once() {
-    let costs = CostTable { log_n: 16, top: 9 };
+    let costs = CostTable::bootstrapped(16, 9);
     let mut tables = Vec::new();
     let mut seconds = Vec::new();
     for layers in [1, 2, 12, 24] {
