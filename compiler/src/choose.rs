@@ -57,8 +57,8 @@ pub struct Model<'a> {
     pub graph: &'a PolyGraph,
     /// Shapes of the outputs for one input.
     pub output_shapes: &'a [Vec<usize>],
-    /// For the report.
-    pub facts: &'a ModelFacts,
+    /// For the report; choosing adds why. Large models keep themselves in it, so it is lent, not copied.
+    pub facts: &'a mut ModelFacts,
 }
 
 /// Estimates this close are equal: the table is no better. The smaller keys win.
@@ -239,14 +239,19 @@ fn smallest_of_the_fast(priced: &[Candidate], bits: LevelBits, depth: u32) -> Ve
     fast
 }
 
+/// Inputs side by side where there is bootstrapping: one for latency, else as many as fit.
+fn bootstrapped_batch(wish: &Wish) -> Option<usize> {
+    match (wish.objective, wish.batch) {
+        (Objective::Latency, None) => Some(1),
+        (_, batch) => batch,
+    }
+}
+
 /// The candidate that bootstraps, if the profile has one and the model can be placed on it.
 fn bootstrapped_candidate(model: &Model<'_>, wish: &Wish) -> Result<Candidate, CompileError> {
     let params =
         ParameterSet::new(wish.profile).map_err(|e| CompileError::Infeasible(e.to_string()))?;
-    let batch = match (wish.objective, wish.batch) {
-        (Objective::Latency, None) => Some(1),
-        (_, batch) => batch,
-    };
+    let batch = bootstrapped_batch(wish);
     let graph = lower_poly(model.graph, &params, batch, &mut Manager::new())?;
     let (seconds, batch) = (graph.placement.cost_seconds, graph.geometry.batch);
     Ok(Candidate {
@@ -290,7 +295,7 @@ pub fn compile_within(
 
 /// Compiles for the parameters that serve the wish best; see the module.
 pub fn compile_by_need(
-    model: &Model<'_>,
+    model: &mut Model<'_>,
     wish: &Wish,
     judge: &dyn Judge,
     manager: &mut Manager<'_>,
@@ -304,6 +309,17 @@ pub fn compile_by_need(
     let mut candidates = Vec::new();
     if deepest.is_some_and(|deepest| least <= deepest) {
         candidates = levelled_candidates(model, wish, least);
+    }
+    if candidates.is_empty() && can_bootstrap {
+        // Nothing to compare with: large models are packed once.
+        let params =
+            ParameterSet::new(wish.profile).map_err(|e| CompileError::Infeasible(e.to_string()))?;
+        model.facts.chosen_because = Some(format!(
+            "N = 2^{} with bootstrapping: no chain without bears the {least} levels that the model takes at least",
+            params.log_n()
+        ));
+        let batch = bootstrapped_batch(wish);
+        return compile_within(model, &params, batch, wish.max_memory, judge, manager);
     }
     let mut refused = None;
     if can_bootstrap {
@@ -361,18 +377,11 @@ pub fn compile_by_need(
         if candidate.score > cheapest.score {
             because += &format!("; cheaper ones refused: {}", skipped.join(", "));
         }
-        let facts = ModelFacts {
-            chosen_because: Some(because),
-            ..model.facts.clone()
-        };
-        let trial = Model {
-            facts: &facts,
-            ..*model
-        };
+        model.facts.chosen_because = Some(because);
         let batch = Some(candidate.batch);
         // Candidates that may still be refused are not to be seen in dumps.
         let schedule = compile_within(
-            &trial,
+            model,
             &candidate.params,
             batch,
             u64::MAX,
@@ -398,7 +407,7 @@ pub fn compile_by_need(
                 continue;
             }
         }
-        return compile_within(&trial, &candidate.params, batch, u64::MAX, judge, manager);
+        return compile_within(model, &candidate.params, batch, u64::MAX, judge, manager);
     }
     Err(CompileError::Infeasible(match least_memory {
         Some((needed, what)) => format!(

@@ -43,12 +43,12 @@ fn wish() -> Wish {
 }
 
 fn choose(poly: &PolyGraph, wish: &Wish, judge: &Fixed) -> Result<Schedule, CompileError> {
-    let model = Wanted {
+    let mut model = Wanted {
         graph: poly,
         output_shapes: &[],
-        facts: &ModelFacts::default(),
+        facts: &mut ModelFacts::default(),
     };
-    compile_by_need(&model, wish, judge, &mut Manager::new())
+    compile_by_need(&mut model, wish, judge, &mut Manager::new())
 }
 
 /// An MLP of `count` squares between dense layers.
@@ -189,7 +189,7 @@ fn too_little_memory_is_refused_with_the_need_and_a_smaller_ring_taken_where_it_
     let model = Wanted {
         graph: &poly,
         output_shapes: &[],
-        facts: &ModelFacts::default(),
+        facts: &mut ModelFacts::default(),
     };
     let paper = ParameterSet::new(Profile::Paper).unwrap();
     let mut manager = Manager::new();

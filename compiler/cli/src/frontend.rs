@@ -214,7 +214,7 @@ pub fn compile(
     let pairs = matches(&tensor, &poly.graph, &poly.outputs, &users, &inputs);
     // What the variant is priced on; the model's own set is chosen below.
     let named = ParameterSet::new(options.profile)?;
-    let facts = ModelFacts {
+    let mut facts = ModelFacts {
         plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),
         parameters: Some(imported.parameters as u64),
@@ -246,7 +246,7 @@ pub fn compile(
     let mut wanted = Model {
         graph: &poly.graph,
         output_shapes: &output_shapes,
-        facts: &facts,
+        facts: &mut facts,
     };
     let batch = options.batch.map(|b| b as usize);
     let schedule = match options.profile {
@@ -262,16 +262,12 @@ pub fn compile(
                 max_memory: options.max_memory,
                 tolerance: options.tolerance,
             };
-            compile_by_need(&wanted, &wish, &judge, &mut manager)?
+            compile_by_need(&mut wanted, &wish, &judge, &mut manager)?
         }
         profile => {
             let params = ParameterSet::new(profile)?;
             let because = format!("profile `{profile}` was asked for");
-            let facts = ModelFacts {
-                chosen_because: Some(because),
-                ..facts.clone()
-            };
-            wanted.facts = &facts;
+            wanted.facts.chosen_because = Some(because);
             let batch = match (batch, options.optimize) {
                 (None, Optimize::Latency) => Some(1),
                 (batch, _) => batch,
