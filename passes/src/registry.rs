@@ -176,10 +176,7 @@ pub const PASSES: [Entry; 8] = [
         what: "bootstraps are placed, every value gets its level (--log-n, --top)",
         run: |text, settings| {
             let pass = AssignLevels {
-                costs: CostTable {
-                    log_n: settings.log_n,
-                    top: settings.top,
-                },
+                costs: CostTable::bootstrapped(settings.log_n, settings.top),
                 placing: Placing::Best,
             };
             lower(&pass, &read(text)?)

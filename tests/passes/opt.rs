@@ -51,10 +51,7 @@ fn dumped() -> Vec<(String, String, String)> {
         batch: None,
     };
     let packed = manager.lower(&pass, &poly.graph).unwrap();
-    let costs = CostTable {
-        log_n: SETTINGS.log_n,
-        top: SETTINGS.top,
-    };
+    let costs = CostTable::bootstrapped(SETTINGS.log_n, SETTINGS.top);
     let placing = Placing::Best;
     manager
         .lower(&AssignLevels { costs, placing }, &packed)
