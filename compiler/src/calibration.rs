@@ -146,7 +146,8 @@ pub fn user_inputs(specs: &[InputSpec], arrays: &Arrays) -> Result<Vec<UserInput
     Ok(out)
 }
 
-/// `count` generated inputs: standard normal numbers, or ids spread over `vocabulary`. The same for the same seed everywhere.
+/// `count` generated inputs: standard normal numbers, ids spread over `vocabulary`, and for other integers (attention masks) ones on a
+/// beginning of at least half the last axis, zeros after it. The same for the same seed everywhere.
 pub fn synthetic(
     specs: &[InputSpec],
     vocabulary: &BTreeMap<String, usize>,
@@ -168,6 +169,13 @@ pub fn synthetic(
                 .iter()
                 .map(|s| {
                     let n: usize = s.shape.iter().product();
+                    if s.integer && !vocabulary.contains_key(&s.name) {
+                        let l = s.shape.last().copied().unwrap_or(1).max(1);
+                        let half = l.div_ceil(2);
+                        let real = half + (next() * (l - half + 1) as f64) as usize;
+                        let mask = (0..n).map(|i| f64::from(u8::from(i % l < real)));
+                        return (s.name.clone(), mask.collect());
+                    }
                     let numbers = (0..n)
                         .map(|_| match vocabulary.get(&s.name) {
                             Some(&v) => (next() * v as f64).floor(),

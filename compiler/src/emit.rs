@@ -12,6 +12,7 @@ use heron_passes::cost::BootstrapKind;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp};
 use heron_passes::ir::packed::{Kernel, LinearOut, PlaintextId};
+use heron_schedule::client::ClientGraph;
 use heron_schedule::keys::{required_bootstraps, required_keys};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{self, bootstrap::Kind, instruction::Op, Instruction, Program};
@@ -27,6 +28,8 @@ pub struct EmitOptions<'a> {
     pub output_shapes: &'a [Vec<usize>],
     /// What the report says beyond the instructions, as JSON.
     pub report_json: Vec<u8>,
+    /// What the client computes for input ports.
+    pub client: &'a ClientGraph,
 }
 
 /// Why a graph could not be written as a program.
@@ -106,6 +109,7 @@ pub fn emit(
     let inputs = emitter.input_ports()?;
     let outputs = emitter.output_ports(options.output_shapes)?;
     let places = places(&emitter);
+    let client = emitter.client(options.client, &inputs);
     let mut instructions = emitter.instructions;
     let registers = registers::assign(&mut instructions);
     let (plaintexts, weights) = emitter.weights.finish();
@@ -131,6 +135,7 @@ pub fn emit(
         bootstraps: Vec::new(),
         plaintexts,
         report_json: options.report_json.clone(),
+        client,
     };
     program.keys = required_keys(&program, params.slots());
     program.bootstraps = required_bootstraps(&program);

@@ -9,6 +9,7 @@ use heron_passes::ir::shape::Interval;
 use heron_passes::ir::tensor::TensorGraph;
 use heron_passes::placement::value_seconds;
 use heron_passes::plots::Plot;
+use heron_schedule::client::ClientGraph;
 use heron_schedule::proto::Program;
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct ModelFacts {
     pub softmax_variant: Value,
     /// The model itself, for `heron bisect`.
     pub plain: Option<Plain>,
+    /// What the client computes before it encrypts.
+    pub client: ClientGraph,
 }
 
 /// By layer, the calibrated range of its last value.

@@ -79,6 +79,7 @@ pub fn write_schedule(
         params,
         output_shapes,
         report_json: Vec::new(),
+        client: &model.client,
     };
     let (mut program, weights, places) = emit(graph, &options)?;
     program.report_json = facts(graph, &program, model).to_string().into_bytes();

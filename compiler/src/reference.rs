@@ -1,8 +1,10 @@
 //! The plaintext reference: the ONNX model run by tract in f32.
 
+use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 
@@ -55,7 +57,17 @@ impl Reference {
         };
         let build = || -> TractResult<Arc<TypedRunnableModel>> {
             let onnx = tract_onnx::onnx();
-            let mut model = onnx.model_for_path(path)?;
+            let mut proto = onnx.proto_model_for_path(path)?;
+            count_in_floats(&mut proto);
+            let parsed = onnx.parse(&proto, path.parent().and_then(Path::to_str))?;
+            if !parsed.unresolved_inputs.is_empty() {
+                tract_onnx::tract_core::internal::bail!(
+                    "inputs that nothing makes: {:?}",
+                    parsed.unresolved_inputs
+                );
+            }
+            let mut model = parsed.model;
+            drop(proto);
             for (i, outlet) in model.input_outlets()?.to_vec().into_iter().enumerate() {
                 let name = model.node(outlet.node).name.clone();
                 let Some(spec) = inputs.iter().find(|s| s.name == name) else {
@@ -124,6 +136,51 @@ impl Reference {
         }
         Ok(out)
     }
+}
+
+/// tract counts integers symbolically and then cannot sum them up: CumSum (position ids) runs on floats and is cast back to the
+/// type it was cast to before, else int64. Exact up to 2^24.
+fn count_in_floats(proto: &mut pb::ModelProto) {
+    let Some(graph) = &mut proto.graph else {
+        return;
+    };
+    let cast = |from: &str, to: String, elem: i64| pb::NodeProto {
+        op_type: "Cast".into(),
+        name: to.clone(),
+        input: vec![from.into()],
+        output: vec![to],
+        attribute: vec![pb::AttributeProto {
+            name: "to".into(),
+            i: elem,
+            r#type: pb::attribute_proto::AttributeType::Int as i32,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let of_cast = |n: &pb::NodeProto| {
+        let to = n.attribute.iter().find(|a| a.name == "to")?.i;
+        (n.op_type == "Cast").then(|| Some((n.output.first()?.clone(), to)))?
+    };
+    let types: BTreeMap<String, i64> = graph.node.iter().filter_map(of_cast).collect();
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for mut node in std::mem::take(&mut graph.node) {
+        let plain = node.op_type == "CumSum" && matches!(node.domain.as_str(), "" | "ai.onnx");
+        let (Some(x), Some(y)) = (node.input.first().cloned(), node.output.first().cloned()) else {
+            nodes.push(node);
+            continue;
+        };
+        if !plain {
+            nodes.push(node);
+            continue;
+        }
+        let (single, sums) = (format!("{y}/single"), format!("{y}/sums"));
+        nodes.push(cast(&x, single.clone(), 1));
+        node.input[0] = single;
+        node.output[0] = sums.clone();
+        nodes.push(node);
+        nodes.push(cast(&sums, y, types.get(&x).copied().unwrap_or(7)));
+    }
+    graph.node = nodes;
 }
 
 fn onnx_shape(spec: &InputSpec) -> Vec<usize> {

@@ -234,8 +234,9 @@ pub fn choose_features(graph: &mut PolyGraph) -> BTreeMap<ValueId, Features> {
                 _ => {}
             }
             // A residual sum or an output keeps its rows where they are.
-            if matches!(node.op, PolyOp::Input { .. }) || graph.outputs.iter().any(|(_, o)| *o == v)
-            {
+            let input = matches!(node.op, PolyOp::Input { .. })
+                && matches!(node.shape, Shape::Matrix { .. });
+            if input || graph.outputs.iter().any(|(_, o)| *o == v) {
                 use_as(v, None, false, usize::MAX);
             }
         }

@@ -60,9 +60,14 @@ impl Lower for LowerPacked {
             values: BTreeMap::new(),
             layouts: BTreeMap::new(),
             moved: BTreeMap::new(),
+            masks: BTreeMap::new(),
         };
         lowering.check_heads()?;
         for v in poly.topological() {
+            // A mask is placed where scores that it multiplies lie.
+            if lowering.is_mask(v) {
+                continue;
+            }
             let value = lowering.value(v)?;
             lowering.values.insert(v, value);
             let name = poly.node(v).name.clone();
@@ -94,6 +99,8 @@ struct Lowering<'a> {
     layouts: BTreeMap<(usize, usize, usize, bool), Arc<Layout>>,
     /// Factors per row or head that were moved to another layout: poly value → packed values.
     moved: BTreeMap<ValueId, Vec<ValueId>>,
+    /// Masks from the client: poly value → packed values, one per layout that scores have.
+    masks: BTreeMap<ValueId, Vec<ValueId>>,
 }
 
 impl Lowering<'_> {
@@ -258,6 +265,46 @@ impl Lowering<'_> {
         Ok(moved)
     }
 
+    /// Whether `v` is a mask that the client gives.
+    fn is_mask(&self, v: ValueId) -> bool {
+        let node = self.poly.node(v);
+        matches!(node.op, PolyOp::Input { .. }) && matches!(node.shape, Shape::Scores { .. })
+    }
+
+    /// The mask `v` in the layout of `scores`.
+    fn mask(&mut self, v: ValueId, scores: ValueId) -> Result<ValueId, PassError> {
+        let poly = self.poly;
+        let PolyOp::Input {
+            name,
+            client,
+            factor,
+        } = &poly.node(v).op
+        else {
+            return Err(self.refuse(v, "a mask that is no input"));
+        };
+        let layout = Arc::clone(self.packed.layout(scores));
+        let made = self.masks.entry(v).or_default();
+        let same = |m: &&ValueId| self.packed.layout(**m).same_cells(&layout);
+        if let Some(m) = made.iter().find(same) {
+            return Ok(*m);
+        }
+        let port = self.packed.ports.len();
+        let name = match made.len() {
+            0 => name.clone(),
+            n => format!("{name}.{n}"),
+        };
+        self.packed.ports.push(InputPort {
+            name,
+            client: client.clone(),
+            factor: *factor,
+        });
+        let (scope, bound) = (self.scope(v), self.bound(v));
+        let kernel = Kernel::Input { port };
+        let value = self.packed.add(&scope, kernel, &[], &layout, bound);
+        self.masks.entry(v).or_default().push(value);
+        Ok(value)
+    }
+
     fn scope(&self, v: ValueId) -> Scope {
         let node = self.poly.node(v);
         Scope {
@@ -362,7 +409,11 @@ impl Lowering<'_> {
             }
             PolyOp::Multiply => {
                 let (a, b) = (self.operand(v, 0)?.0, self.operand(v, 1)?.0);
-                let (a, b) = (self.of(a)?, self.of(b)?);
+                let (a, b) = match (self.is_mask(a), self.is_mask(b)) {
+                    (false, true) => (self.of(a)?, self.mask(b, self.of(a)?)?),
+                    (true, false) => (self.mask(a, self.of(b)?)?, self.of(b)?),
+                    _ => (self.of(a)?, self.of(b)?),
+                };
                 Ok(self.packed.multiply(&scope, a, b, 1, 0.0, bound))
             }
             PolyOp::Scores { heads, mask } => {

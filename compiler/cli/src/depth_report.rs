@@ -9,6 +9,7 @@ pub mod text;
 pub mod units;
 
 use heron_runtime::bootstrap::Tuning;
+use heron_schedule::client::user_inputs;
 use heron_schedule::params::{
     log2_interval_failure, Interval64, KeySecurity, ParameterSet, SecretKind,
 };
@@ -88,7 +89,10 @@ fn model(program: &Program, facts: &Value) -> Value {
         "name": program.name,
         "opset": field("opset"),
         "parameters": field("parameters"),
-        "inputs": ports(&program.inputs),
+        "inputs": user_inputs(program)
+            .into_iter()
+            .map(|(name, shape)| json!({"name": name, "shape": shape}))
+            .collect::<Value>(),
         "outputs": ports(&program.outputs),
     })
 }

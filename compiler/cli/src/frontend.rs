@@ -18,6 +18,7 @@ use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
 use heron_passes::to_poly::{to_poly, Named};
+use heron_schedule::client::ClientGraph;
 use heron_schedule::params::{ParameterSet, Profile};
 use heron_schedule::proto::Program;
 use heron_schedule::Schedule;
@@ -111,17 +112,16 @@ fn calibration(model: &Path, given: Option<&str>) -> Outcome<Calibration> {
 }
 
 /// Token counts of the inputs that are looked up in a table.
-fn vocabularies(graph: &TensorGraph) -> BTreeMap<String, usize> {
+fn vocabularies(graph: &TensorGraph, client: &ClientGraph) -> BTreeMap<String, usize> {
     let nodes = graph.topological().into_iter().map(|v| &graph.node(v).op);
-    nodes
-        .filter_map(|op| match op {
-            TensorOp::Input {
-                name,
-                client: ClientInput::Embedding { table, .. },
-            } => Some((name.clone(), table.rows)),
-            _ => None,
-        })
-        .collect()
+    let embedded = nodes.filter_map(|op| match op {
+        TensorOp::Input {
+            name,
+            client: ClientInput::Embedding { table, .. },
+        } => Some((name.clone(), table.rows)),
+        _ => None,
+    });
+    embedded.chain(client.vocabularies()).collect()
 }
 
 /// What the client would encrypt for a user's input, by input name.
@@ -163,7 +163,7 @@ pub fn compile(
     let imported = onnx::import_with_arrays(model, &shapes, arrays)?;
     let mut tensor = imported.graph;
     let most = inputs_worth_running(imported.parameters);
-    let (source, users) = match &calibration {
+    let (source, mut users) = match &calibration {
         Calibration::Arrays(path, arrays) => {
             let name = path
                 .file_name()
@@ -176,11 +176,17 @@ pub fn compile(
             )
         }
         Calibration::Synthetic(seed) => {
-            let ids = vocabularies(&tensor);
+            let ids = vocabularies(&tensor, &imported.client);
             let users = calibration::synthetic(&imported.inputs, &ids, *seed, most);
             (format!("synthetic:{seed}"), users)
         }
     };
+    for user in &mut users {
+        imported
+            .client
+            .extend(user)
+            .map_err(|e| Failure::new("range", e.to_string()))?;
+    }
     let sites =
         calibrate_ranges(&mut tensor, &users).map_err(|e| Failure::new("range", e.to_string()))?;
     let plain = PlainModel {
@@ -235,6 +241,7 @@ pub fn compile(
                 parameters: imported.parameters,
             },
         ),
+        client: imported.client,
     };
     // Large models hold their weights once more in every graph: those that are not read any more make room.
     drop((tensor, inputs));

@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use heron_compiler::npz::{Array, Arrays};
 use heron_runtime::exec::ports::{embedding_table, pack, unpack};
+use heron_schedule::client::{user_inputs, ClientGraph};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{Port, Program};
 use heron_schedule::Weights;
@@ -16,42 +17,61 @@ pub struct InputSet {
 }
 
 impl InputSet {
-    /// Takes the first `limit` inputs of the arrays. Fails when an array is missing, of another shape, or the numbers differ.
-    pub fn new(program: &Program, arrays: &Arrays, limit: Option<usize>) -> Outcome<InputSet> {
+    /// Takes the first `limit` inputs of the arrays and computes what the client computes. Fails when an array is missing, of another
+    /// shape, or the numbers differ.
+    pub fn new(
+        program: &Program,
+        weights: &Weights,
+        arrays: &Arrays,
+        limit: Option<usize>,
+    ) -> Outcome<InputSet> {
         let mut count = None;
-        let mut ports = Vec::new();
-        for port in &program.inputs {
+        let mut given: Vec<(String, Vec<Vec<f64>>)> = Vec::new();
+        for (name, shape) in user_inputs(program) {
             let known: Vec<&str> = arrays.0.keys().map(String::as_str).collect();
-            let array = arrays.input(&port.name).ok_or_else(|| {
+            let array = arrays.input(&name).ok_or_else(|| {
                 Failure::new(
                     "mismatch",
                     format!(
-                        "input `{}`: no array of this name (or in_{}); found: {}",
-                        port.name,
-                        port.name,
+                        "input `{name}`: no array of this name (or in_{name}); found: {}",
                         known.join(", ")
                     ),
                 )
             })?;
-            let values = entries(port, array)?;
+            let values = entries(&name, &shape, array)?;
             let expected = *count.get_or_insert(values.len());
             if values.len() != expected {
                 return Err(Failure::new(
                     "mismatch",
                     format!(
-                        "input `{}`: {} inputs, others have {expected}",
-                        port.name,
+                        "input `{name}`: {} inputs, others have {expected}",
                         values.len()
                     ),
                 ));
             }
-            ports.push(values);
+            given.push((name, values));
         }
         let count = count.unwrap_or(0).min(limit.unwrap_or(usize::MAX));
         if count == 0 {
             return Err(Failure::new("shape", "no inputs; expected at least one"));
         }
-        ports.iter_mut().for_each(|p| p.truncate(count));
+        let client =
+            ClientGraph::read(program, weights).map_err(|e| Failure::new("malformed", e))?;
+        let mut ports = vec![Vec::with_capacity(count); program.inputs.len()];
+        for i in 0..count {
+            let mut all: BTreeMap<String, Vec<f64>> = given
+                .iter_mut()
+                .filter_map(|(name, values)| {
+                    Some((name.clone(), std::mem::take(values.get_mut(i)?)))
+                })
+                .collect();
+            client
+                .extend(&mut all)
+                .map_err(|e| Failure::new("range", format!("input number {i}: {e}")))?;
+            for (port, values) in program.inputs.iter().zip(&mut ports) {
+                values.push(all.get(&port.name).cloned().unwrap_or_default());
+            }
+        }
         Ok(InputSet { count, ports })
     }
 
@@ -96,8 +116,8 @@ impl InputSet {
     }
 }
 
-fn entries(port: &Port, array: &Array) -> Outcome<Vec<Vec<f64>>> {
-    let shape: Vec<usize> = port.shape.iter().map(|&d| d as usize).collect();
+fn entries(name: &str, shape: &[u32], array: &Array) -> Outcome<Vec<Vec<f64>>> {
+    let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
     let size: usize = shape.iter().product();
     let count = if array.shape.get(1..) == Some(&shape) && !array.shape.is_empty() {
         array.batch()
@@ -108,8 +128,7 @@ fn entries(port: &Port, array: &Array) -> Outcome<Vec<Vec<f64>>> {
         return Err(Failure::new(
             "shape",
             format!(
-                "input `{}`: expected [n, {}], found {:?}; save inputs with the batch as leading axis",
-                port.name,
+                "input `{name}`: expected [n, {}], found {:?}; save inputs with the batch as leading axis",
                 dims.join(", "),
                 array.shape
             ),

@@ -20,6 +20,7 @@
 //! Integers are little-endian; every byte not named is zero. Equal programs and weights give equal bytes.
 
 use crate::atomic::write_file;
+use crate::client::ClientGraph;
 use crate::params::ParameterSet;
 use crate::proto::{Plaintext, Program};
 use crate::verify::{verify, verify_head, VerifyError};
@@ -90,7 +91,7 @@ pub struct Schedule {
     record: Weights,
 }
 
-/// What the client knows of a schedule: ports, embedding tables, parameters, keys to make. No instruction, no other weight.
+/// What the client knows of a schedule: ports, what it computes itself, embedding tables, parameters, keys to make. No instruction, no other weight.
 #[derive(Clone, Debug)]
 pub struct ClientSchedule {
     program: Program,
@@ -216,8 +217,16 @@ impl Schedule {
                 embedding.plaintext = builder.push(&self.vector(embedding.plaintext)?, single);
             }
         }
+        // Tables were read when the program was verified.
+        let graph = ClientGraph::read(&self.program, &self.weights).unwrap_or_default();
+        let client = self
+            .program
+            .client
+            .as_ref()
+            .map(|_| graph.to_proto(&mut builder));
         let (plaintexts, weights) = builder.finish();
         let program = Program {
+            client,
             name: self.program.name.clone(),
             parameters: self.program.parameters.clone(),
             batch: self.program.batch,

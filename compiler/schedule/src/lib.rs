@@ -4,6 +4,7 @@
 //! read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets.
 
 pub mod atomic;
+pub mod client;
 pub mod container;
 pub mod keys;
 pub mod params;

@@ -45,6 +45,24 @@ impl Display for Text<'_> {
                 write_port(f, word, port)?;
             }
         }
+        for (i, step) in p.client.iter().flat_map(|c| &c.steps).enumerate() {
+            let results = p.client.iter().flat_map(|c| &c.results);
+            let feeds: Vec<&str> = results
+                .filter(|r| r.value as usize == i)
+                .map(|r| r.port.as_str())
+                .collect();
+            let feeds = if feeds.is_empty() {
+                String::new()
+            } else {
+                format!(" feeds {}", feeds.join(", "))
+            };
+            let (what, numbers) = (&step.operation, &step.number);
+            writeln!(
+                f,
+                "  client {i} {what} {numbers:?} of {:?}{feeds}",
+                step.operand
+            )?;
+        }
         for key in &p.keys {
             let name = match (key.relinearisation, key.conjugation) {
                 (true, _) => "relin".to_string(),

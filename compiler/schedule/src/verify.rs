@@ -166,6 +166,7 @@ pub fn verify_head(program: &Program, weights: &Weights) -> Result<ParameterSet,
             }
         }
     }
+    crate::client::ClientGraph::read(program, weights).map_err(VerifyError::Program)?;
     names.clear();
     for port in &program.outputs {
         if !names.insert(&port.name) {

@@ -5,7 +5,8 @@ use heron_passes::ir::packed::layout::Layout;
 use heron_passes::ir::packed::Kernel;
 use heron_passes::ir::shape::Shape;
 use heron_passes::ir::tensor::ClientInput;
-use heron_schedule::proto::{Embedding, Port, PortCiphertext};
+use heron_schedule::client::ClientGraph;
+use heron_schedule::proto::{self, Embedding, Port, PortCiphertext};
 
 use super::{EmitError, Emitter};
 
@@ -74,6 +75,31 @@ impl Emitter<'_> {
             ports.push(made);
         }
         Ok(ports)
+    }
+
+    /// What the client computes for these ports. A mask that scores in several layouts are multiplied by has a port for each:
+    /// `NAME`, `NAME.1`, …
+    pub(super) fn client(
+        &mut self,
+        graph: &ClientGraph,
+        ports: &[Port],
+    ) -> Option<proto::ClientGraph> {
+        if graph.is_empty() {
+            return None;
+        }
+        let mut graph = graph.clone();
+        let known = std::mem::take(&mut graph.results);
+        let value = |name: &str| known.iter().find(|(n, _)| n == name).map(|r| r.1);
+        for port in ports {
+            let copy = port.name.rsplit_once('.').and_then(|(base, n)| {
+                n.parse::<usize>().ok()?;
+                value(base)
+            });
+            if let Some(v) = value(&port.name).or(copy) {
+                graph.results.push((port.name.clone(), v));
+            }
+        }
+        Some(graph.to_proto(&mut self.weights))
     }
 
     /// Output ports, in order.

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use heron_schedule::client::{Function, Reduction};
+
 use super::nd::{count, Nd};
 use super::view::{At, Co, Sym, Val, NONE};
 
@@ -54,6 +56,21 @@ impl Fun {
     }
 }
 
+/// What the client can do with what the user gives; see [`heron_schedule::client::Operation`].
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ClientOp {
+    Apply(Function),
+    /// Over the last axis of [G, L].
+    Reduce(Reduction, usize),
+    /// Along the last axis of [G, L].
+    CumulativeSum(usize),
+    /// Rows of a table: [ids, cols].
+    Lookup {
+        table: Rc<Vec<f64>>,
+        cols: usize,
+    },
+}
+
 /// An expression on encrypted values.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
@@ -61,6 +78,13 @@ pub(super) enum Kind {
     Input {
         name: String,
         user_shape: Vec<usize>,
+        /// Token ids, masks: what is computed from them stays with the client.
+        integer: bool,
+    },
+    /// Arithmetic that the client does.
+    Client {
+        op: ClientOp,
+        args: Vec<Sym>,
     },
     /// Rows of a table (vocabulary × cols) chosen by ids: [ids, cols].
     Embed {
@@ -123,6 +147,7 @@ impl Expr {
         match &self.kind {
             Kind::Input { .. } => vec![],
             Kind::Embed { ids, .. } => vec![ids],
+            Kind::Client { args, .. } => args.iter().collect(),
             Kind::MatSym { a, b, .. } | Kind::Add(a, b) | Kind::Mul(a, b) => vec![a, b],
             Kind::MatConst { a, .. }
             | Kind::Un(_, a)
@@ -140,9 +165,81 @@ pub(super) struct Exprs {
     pub(super) list: Vec<Expr>,
     /// The ONNX node being run.
     pub(super) node: usize,
+    /// Expressions that the client computes.
+    clients: Vec<u32>,
 }
 
 impl Exprs {
+    /// Whether the client computes an expression: it depends on integer inputs only.
+    fn is_client(&self, e: u32) -> bool {
+        matches!(
+            self.get(e).kind,
+            Kind::Client { .. } | Kind::Embed { .. } | Kind::Input { integer: true, .. }
+        )
+    }
+
+    fn all(&self, s: &Sym, test: impl Fn(u32) -> bool) -> bool {
+        match &s.at {
+            At::Whole(e) => test(*e),
+            At::Map(m) => {
+                let mut last = NONE;
+                m.iter().all(|&(e, _)| {
+                    let fine = e == last || e == NONE || test(e);
+                    last = e;
+                    fine
+                })
+            }
+        }
+    }
+
+    /// Whether the client computes all elements of a view.
+    pub(super) fn client_view(&self, s: &Sym) -> bool {
+        self.all(s, |e| self.is_client(e))
+    }
+
+    /// Whether the client has all elements of a view: it computes them, or the user gives them.
+    pub(super) fn given_view(&self, s: &Sym) -> bool {
+        self.all(s, |e| {
+            self.is_client(e) || matches!(self.get(e).kind, Kind::Input { .. })
+        })
+    }
+
+    /// Whether a view of the client's values reads a table that the user's numbers choose from: weights beyond that, and functions
+    /// other than sums and products, stay with the server.
+    pub(super) fn embedded(&self, s: &Sym) -> bool {
+        s.exprs().into_iter().any(|e| match &self.get(e).kind {
+            Kind::Embed { .. } => true,
+            Kind::Client { op, args } => {
+                // Lookups in short tables of one number each (position buffers) are no embeddings.
+                matches!(op, ClientOp::Lookup { cols, .. } if *cols > 1)
+                    || args.iter().any(|a| self.embedded(a))
+            }
+            _ => false,
+        })
+    }
+
+    /// An expression of the client; one that exists already is used again.
+    pub(super) fn client(&mut self, shape: Vec<usize>, op: ClientOp, args: Vec<Sym>) -> Sym {
+        for &e in &self.clients {
+            if let Kind::Client { op: o, args: a } = &self.get(e).kind {
+                let same = *o == op && a.len() == args.len();
+                if same && a.iter().zip(&args).all(|(x, y)| x.same(y)) {
+                    return Sym::whole(e, shape);
+                }
+            }
+        }
+        let s = self.push(shape, Kind::Client { op, args });
+        self.clients.extend(s.single());
+        s
+    }
+
+    /// A function of the client, elementwise on views of one shape.
+    pub(super) fn client_apply(&mut self, f: Function, args: &[&Sym]) -> Sym {
+        let shape = args.first().map(|a| a.shape.clone()).unwrap_or_default();
+        let args = args.iter().map(|a| (*a).clone()).collect();
+        self.client(shape, ClientOp::Apply(f), args)
+    }
+
     pub(super) fn get(&self, e: u32) -> &Expr {
         &self.list[e as usize]
     }
@@ -183,6 +280,9 @@ impl Exprs {
             s.add = Co::from_vec((0..n).map(|i| a.add.at(i) + b.add.at(i)).collect());
             return s.times(&Co::All(1.0)).into_val();
         }
+        if self.client_view(a) && self.client_view(b) {
+            return Val::Sym(self.client_apply(Function::Add, &[a, b]));
+        }
         Val::Sym(self.push(a.shape.clone(), Kind::Add(a.clone(), b.clone())))
     }
 
@@ -205,6 +305,9 @@ impl Exprs {
             }
             .times(&Co::All(1.0))
             .into_val();
+        }
+        if self.client_view(a) && self.client_view(b) && !(self.embedded(a) && self.embedded(b)) {
+            return Val::Sym(self.client_apply(Function::Multiply, &[a, b]));
         }
         let (a, fa) = hoist(a);
         let (b, fb) = hoist(b);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use heron_passes::ir::tensor::TensorGraph;
+use heron_schedule::client::ClientGraph;
 use tract_onnx::pb;
 
 use super::error::{ErrorKind, ImportError, Obstacle};
@@ -58,6 +59,8 @@ pub struct Imported {
     pub outputs: Vec<OutputSpec>,
     /// Number of nodes per operator, unused ones included.
     pub operators: BTreeMap<String, usize>,
+    /// What the client computes for inputs of the tensor graph that are no graph inputs: position ids, masks, sums of embeddings.
+    pub client: ClientGraph,
     /// Number of blocks recognised per kind: `power_softmax`, `layer_norm`, `rms_norm`, `gelu`, `rotary`, …
     pub blocks: BTreeMap<String, usize>,
 }
@@ -142,6 +145,7 @@ fn run_checked(
         let kind = Kind::Input {
             name: spec.name.clone(),
             user_shape: spec.shape.clone(),
+            integer: spec.integer,
         };
         exprs.node = usize::MAX;
         env.insert(
@@ -220,6 +224,7 @@ fn run_checked(
         outputs,
         operators: operators(model),
         blocks: lowered.blocks,
+        client: lowered.client,
     })
 }
 

@@ -8,6 +8,8 @@ use super::nd::Nd;
 use super::view::Val;
 
 mod arith;
+mod blocks;
+mod client;
 mod contract;
 mod fixed;
 mod gathering;
@@ -122,6 +124,7 @@ const KNOWN: &[&str] = &[
     "Abs",
     "Add",
     "And",
+    "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",
@@ -181,6 +184,7 @@ const KNOWN: &[&str] = &[
     "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "RotaryEmbedding",
     "Round",
     "Shape",
     "Sigmoid",
@@ -240,6 +244,9 @@ pub(super) fn unknown(node: &pb::NodeProto) -> Option<Obstacle> {
 
 /// Runs a node: one value per output.
 pub(super) fn run(call: &Call, exprs: &mut Exprs) -> Step<Vec<Val>> {
+    if let Some(out) = client::run(call, exprs)? {
+        return Ok(vec![out]);
+    }
     if let Some(out) = movement::run(call)? {
         return Ok(out);
     }
@@ -247,6 +254,9 @@ pub(super) fn run(call: &Call, exprs: &mut Exprs) -> Step<Vec<Val>> {
         return Ok(vec![out]);
     }
     if let Some(out) = arith::run(call, exprs)? {
+        return Ok(vec![out]);
+    }
+    if let Some(out) = blocks::run(call, exprs)? {
         return Ok(vec![out]);
     }
     if let Some(out) = norms::run(call, exprs)? {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
+use heron_schedule::client::ClientGraph;
 
 use super::error::{ErrorKind, Obstacle};
 use super::expr::{Expr, Exprs, Fun, Kind};
@@ -18,9 +19,11 @@ use super::view::{Co, Sym, Val, NONE};
 
 mod activation;
 mod attention;
+mod client;
 mod label;
 mod layout;
 mod linear;
+mod mask;
 mod norm;
 mod polynomial;
 mod terms;
@@ -33,6 +36,7 @@ pub(super) struct Lowered {
     pub(super) graph: TensorGraph,
     pub(super) used_inputs: BTreeSet<String>,
     pub(super) blocks: BTreeMap<String, usize>,
+    pub(super) client: ClientGraph,
 }
 
 /// Where the elements of an expression are: element i is `factor` × value[pos_i], the value a matrix of `cols` columns.
@@ -60,6 +64,12 @@ struct Lowerer<'a> {
     norms: HashMap<u32, Vec<ScaledNorm>>,
     used_inputs: BTreeSet<String>,
     blocks: BTreeMap<String, usize>,
+    /// What the client computes, and the step of each of its expressions.
+    client: ClientGraph,
+    client_steps: HashMap<u32, u32>,
+    masks: Vec<(Sym, ValueId)>,
+    /// What was refused; a stand-in took its place, so that the rest is looked at too.
+    obstacles: Vec<Obstacle>,
 }
 
 /// Lowers the outputs, each to a matrix whose elements are the output's in order.
@@ -83,12 +93,15 @@ pub(super) fn lower(
         norms: HashMap::new(),
         used_inputs: BTreeSet::new(),
         blocks: BTreeMap::new(),
+        client: ClientGraph::default(),
+        client_steps: HashMap::new(),
+        masks: Vec::new(),
+        obstacles: Vec::new(),
     };
-    let mut obstacles = Vec::new();
     let mut found = Vec::new();
     for (name, v) in outputs {
         let Val::Sym(s) = v else {
-            obstacles.push(Obstacle::new(
+            l.obstacles.push(Obstacle::new(
                 ErrorKind::Graph,
                 name,
                 "this output does not depend on any input",
@@ -100,12 +113,17 @@ pub(super) fn lower(
         let view = s.reshaped(vec![s.len() / cols.max(1), cols]);
         match l.matrix(&view) {
             Ok(value) => found.push((name.clone(), value)),
-            Err(o) => obstacles.push(o),
+            Err(o) => l.obstacles.push(o),
         }
     }
-    if !obstacles.is_empty() {
-        obstacles.dedup();
-        return Err(obstacles);
+    if !l.obstacles.is_empty() {
+        let mut all: Vec<Obstacle> = Vec::new();
+        for o in l.obstacles {
+            if !all.contains(&o) {
+                all.push(o);
+            }
+        }
+        return Err(all);
     }
     l.graph.outputs = found;
     label::mark_heads(&mut l.graph);
@@ -113,6 +131,7 @@ pub(super) fn lower(
         graph: l.graph,
         used_inputs: l.used_inputs,
         blocks: l.blocks,
+        client: l.client,
     })
 }
 
@@ -167,13 +186,21 @@ impl Lowerer<'_> {
                 "fold constants before exporting",
             ));
         };
+        let embedding = bases.len() == 1 && matches!(self.get(first).kind, Kind::Embed { .. });
+        if !embedding && self.exprs.client_view(view) {
+            let (rows, cols) = (view.shape[0], view.shape[1]);
+            return self.client_value(view, Shape::Matrix { rows, cols });
+        }
         if let Some(base) = self.linear_base(view) {
             return self.linear(view, base);
         }
         if bases.len() > 1 {
             return self.sum_of_parts(view, &bases);
         }
-        if let Kind::Input { name, user_shape } = &self.get(first).kind {
+        if let Kind::Input {
+            name, user_shape, ..
+        } = &self.get(first).kind
+        {
             let (name, user_shape) = (name.clone(), user_shape.clone());
             return self.input(view, first, name, user_shape);
         }
@@ -300,9 +327,41 @@ impl Lowerer<'_> {
         if let Some(p) = self.placed.get(&e) {
             return Ok(p.clone());
         }
-        let p = self.make_placed(e)?;
+        let p = match self.make_placed(e) {
+            Ok(p) => p,
+            Err(o) => {
+                self.obstacles.push(o);
+                self.stand_in(e)
+            }
+        };
         self.placed.insert(e, p.clone());
         Ok(p)
+    }
+
+    /// In place of what is refused: the graph is not used, but what reads it is looked at.
+    fn stand_in(&mut self, e: u32) -> Placed {
+        let layout = self.layout(e);
+        let n = layout.0 * layout.1;
+        let layer = self.layer(e, "", LayerKind::Other, &[]);
+        let client = ClientInput::Gather {
+            user_shape: vec![n],
+            index: (0..n as i64).collect(),
+        };
+        let name = self.value_name(e);
+        let op = TensorOp::Input {
+            name: name.clone(),
+            client,
+        };
+        let shape = Shape::Matrix {
+            rows: layout.0,
+            cols: layout.1,
+        };
+        Placed {
+            value: self.graph.add(&name, op, &[], shape, layer),
+            cols: layout.1,
+            pos: Rc::new(layout.2.clone()),
+            factor: 1.0,
+        }
     }
 
     fn make_placed(&mut self, e: u32) -> Step<Placed> {
@@ -313,7 +372,10 @@ impl Lowerer<'_> {
         match &expr.kind {
             Kind::Embed { table, ids } => {
                 let source = ids.single().map(|i| self.get(i).kind.clone());
-                let Some(Kind::Input { name, user_shape }) = source else {
+                let Some(Kind::Input {
+                    name, user_shape, ..
+                }) = source
+                else {
                     return Err(self.refuse(e, "ids are not a graph input", ""));
                 };
                 if ids.identity(count(&user_shape)).is_none() {
@@ -387,7 +449,7 @@ impl Lowerer<'_> {
                 "maximum of encrypted values outside the stable form of PowerSoftmax",
                 "export the length-agnostic form without the maximum",
             )),
-            Kind::MatConst { .. } | Kind::Sum { .. } | Kind::Input { .. } => {
+            Kind::MatConst { .. } | Kind::Sum { .. } | Kind::Input { .. } | Kind::Client { .. } => {
                 let layout = self.layout(e);
                 let view = self.laid_out(&Sym::whole(e, expr.shape.clone()), &layout);
                 let value = self.matrix(&view)?;

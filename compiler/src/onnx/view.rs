@@ -57,7 +57,7 @@ impl Co {
         }
     }
 
-    fn same(&self, other: &Co) -> bool {
+    pub(super) fn same(&self, other: &Co) -> bool {
         match (self, other) {
             (Co::All(a), Co::All(b)) => a == b,
             (Co::Each(a), Co::Each(b)) => Rc::ptr_eq(a, b) || a == b,
@@ -269,6 +269,57 @@ impl Sym {
                 .then_some(e)
             }
         }
+    }
+
+    /// This view with `inner` in place of its expression, of which `inner` has the size.
+    pub(super) fn over(&self, inner: &Sym) -> Sym {
+        let n = self.len();
+        if matches!(self.at, At::Whole(_)) && inner.len() == n {
+            return inner
+                .reshaped(self.shape.clone())
+                .times(&self.mul)
+                .plus(&self.add);
+        }
+        let read = |i: usize| self.at(i).1 as usize;
+        let none = |i: usize| self.at(i).0 == NONE;
+        let pick = |f: &dyn Fn(usize) -> f64| Co::from_vec((0..n).map(f).collect());
+        Sym {
+            shape: self.shape.clone(),
+            at: At::Map(Rc::new(
+                (0..n)
+                    .map(|i| {
+                        if none(i) {
+                            (NONE, 0)
+                        } else {
+                            inner.at(read(i))
+                        }
+                    })
+                    .collect(),
+            )),
+            mul: pick(&|i| {
+                if none(i) {
+                    0.0
+                } else {
+                    self.mul.at(i) * inner.mul.at(read(i))
+                }
+            }),
+            add: pick(&|i| {
+                let own = self.add.at(i);
+                if none(i) {
+                    own
+                } else {
+                    self.mul.at(i) * inner.add.at(read(i)) + own
+                }
+            }),
+        }
+    }
+
+    /// As [`Sym::over`], the factors and summands of this view left out.
+    pub(super) fn over_plain(&self, inner: &Sym) -> Sym {
+        let mut plain = self.clone();
+        plain.mul = Co::All(1.0);
+        plain.add = Co::All(0.0);
+        plain.over(inner)
     }
 
     /// Same elements, whatever the factors.

@@ -91,7 +91,8 @@ pub enum Function {
 /// Operations of the tensor graph. Operand order as given in each variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TensorOp {
-    /// An encrypted input. Shape Matrix.
+    /// An encrypted input. Shape Matrix, or Scores for an attention mask of 0 and 1, which the client places as the scores
+    /// it multiplies lie, so that it costs no rotation.
     Input {
         /// Name of the ONNX graph input.
         name: String,

@@ -41,7 +41,7 @@ pub fn run(args: &Bisect, quiet: bool) -> Outcome {
     let report = of_schedule(&schedule).at(&args.schedule)?;
     let program = schedule.program().clone();
     let arrays = npz::read(&args.input)?;
-    let inputs = InputSet::new(&program, &arrays, args.limit).at(&args.input)?;
+    let inputs = InputSet::new(&program, schedule.weights(), &arrays, args.limit).at(&args.input)?;
     let mut comparison = Comparison::new(record);
     let (backend, flags) = match args.backend {
         BackendChoice::Cpu => {

@@ -97,7 +97,7 @@ pub fn encrypt(args: &Encrypt) -> Outcome {
     let (schedule, key) = open_client(&args.client, &args.client_key)?;
     let program = schedule.program();
     let arrays = npz::read(&args.input)?;
-    let inputs = InputSet::new(program, &arrays, args.limit).at(&args.input)?;
+    let inputs = InputSet::new(program, schedule.weights(), &arrays, args.limit).at(&args.input)?;
     let client = Client::new(program, &key)?;
     let mut groups = Vec::new();
     for (run, range) in inputs.runs(program.batch).into_iter().enumerate() {

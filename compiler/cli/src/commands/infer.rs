@@ -79,7 +79,7 @@ pub fn run(args: &Infer, quiet: bool) -> Outcome {
     let compile = started.elapsed().as_secs_f64();
     warn_if_insecure(schedule.params());
     let program = schedule.program().clone();
-    let inputs = InputSet::new(&program, &arrays, args.limit).at(&args.input)?;
+    let inputs = InputSet::new(&program, schedule.weights(), &arrays, args.limit).at(&args.input)?;
     let runs = inputs.runs(program.batch);
     let lanes: Vec<String> = runs.iter().map(|r| r.len().to_string()).collect();
     progress.note(&format!(

@@ -58,7 +58,7 @@ pub(super) fn run(call: &Call, exprs: &mut Exprs) -> Step<Option<Val>> {
 }
 
 /// Both operands with the shape they broadcast to.
-fn together(a: &Val, b: &Val) -> Step<(Val, Val)> {
+pub(super) fn together(a: &Val, b: &Val) -> Step<(Val, Val)> {
     let shape = broadcast(a.shape(), b.shape()).ok_or_else(|| {
         shape_error(format!(
             "{:?} and {:?} do not broadcast",

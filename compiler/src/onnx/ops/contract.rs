@@ -157,7 +157,7 @@ fn gemm(call: &Call, exprs: &mut Exprs) -> Step<Val> {
     }
 }
 
-/// Einsum of two operands without repeated labels: permute, multiply, permute.
+/// Einsum without repeated labels: two operands at a time, from the left.
 fn einsum(call: &Call, exprs: &mut Exprs) -> Step<Val> {
     let equation: String = call
         .string("equation")
@@ -167,18 +167,56 @@ fn einsum(call: &Call, exprs: &mut Exprs) -> Step<Val> {
         .collect();
     let refused = || {
         unsupported(
-            format!("equation `{equation}` is not a product of two matrices"),
+            format!("equation `{equation}` is not a product of matrices"),
             "write it with MatMul",
         )
     };
     let (left, right) = equation.split_once("->").ok_or_else(refused)?;
-    let (la, lb) = left.split_once(',').ok_or_else(refused)?;
-    let (la, lb): (Vec<char>, Vec<char>) = (la.chars().collect(), lb.chars().collect());
-    let lo: Vec<char> = right.chars().collect();
-    let (a, b) = (call.input(0)?, call.input(1)?);
+    let labels: Vec<Vec<char>> = left.split(',').map(|l| l.chars().collect()).collect();
+    let out: Vec<char> = right.chars().collect();
+    if labels.len() < 2 || labels.len() != call.inputs.len() {
+        return Err(refused());
+    }
+    let mut now = labels[0].clone();
+    let mut value = call.input(0)?.clone();
+    for i in 1..labels.len() {
+        let last = i + 1 == labels.len();
+        let wanted = |c: &char| out.contains(c) || labels[i + 1..].iter().any(|l| l.contains(c));
+        let next: Vec<char> = if last {
+            out.clone()
+        } else {
+            let mut kept: Vec<char> = now.iter().copied().filter(wanted).collect();
+            let new = labels[i].iter().copied().filter(wanted);
+            for c in new {
+                if !kept.contains(&c) {
+                    kept.push(c);
+                }
+            }
+            kept
+        };
+        let pair = ((&now[..], &value), (&labels[i][..], call.input(i)?));
+        value = einsum_pair(&equation, pair, &next, exprs)?;
+        now = next;
+    }
+    Ok(value)
+}
+
+/// Permute, multiply, permute.
+fn einsum_pair(
+    equation: &str,
+    ((la, a), (lb, b)): ((&[char], &Val), (&[char], &Val)),
+    lo: &[char],
+    exprs: &mut Exprs,
+) -> Step<Val> {
+    let refused = || {
+        unsupported(
+            format!("equation `{equation}` is not a product of matrices"),
+            "write it with MatMul",
+        )
+    };
     let distinct = |l: &[char]| l.iter().all(|c| l.iter().filter(|d| *d == c).count() == 1);
     let plain = |l: &[char]| distinct(l) && l.iter().all(|c| c.is_alphabetic());
-    if !plain(&la) || !plain(&lb) || !plain(&lo) {
+    if !plain(la) || !plain(lb) || !plain(lo) {
         return Err(refused());
     }
     if la.len() != a.shape().len() || lb.len() != b.shape().len() {
@@ -189,10 +227,10 @@ fn einsum(call: &Call, exprs: &mut Exprs) -> Step<Val> {
     let pick = |f: &dyn Fn(&char) -> bool, l: &[char]| -> Vec<char> {
         l.iter().copied().filter(|c| f(c)).collect()
     };
-    let batch = pick(&|c| lb.contains(c) && lo.contains(c), &la);
-    let rows = pick(&|c| !lb.contains(c) && lo.contains(c), &la);
-    let inner = pick(&|c| lb.contains(c) && !lo.contains(c), &la);
-    let cols = pick(&|c| !la.contains(c) && lo.contains(c), &lb);
+    let batch = pick(&|c| lb.contains(c) && lo.contains(c), la);
+    let rows = pick(&|c| !lb.contains(c) && lo.contains(c), la);
+    let inner = pick(&|c| lb.contains(c) && !lo.contains(c), la);
+    let cols = pick(&|c| !la.contains(c) && lo.contains(c), lb);
     if batch.len() + rows.len() + inner.len() != la.len()
         || batch.len() + inner.len() + cols.len() != lb.len()
         || batch.len() + rows.len() + cols.len() != lo.len()
@@ -205,8 +243,8 @@ fn einsum(call: &Call, exprs: &mut Exprs) -> Step<Val> {
         let sizes = order.map(|o| o.iter().map(|c| x.shape()[place(c)]).product::<usize>());
         Ok((transpose(x, &perm)?.reshape(sizes.to_vec()), sizes))
     };
-    let (x, sx) = arrange(a, &la, [&batch, &rows, &inner])?;
-    let (y, sy) = arrange(b, &lb, [&batch, &inner, &cols])?;
+    let (x, sx) = arrange(a, la, [&batch, &rows, &inner])?;
+    let (y, sy) = arrange(b, lb, [&batch, &inner, &cols])?;
     if sx[0] != sy[0] || sx[2] != sy[1] {
         return Err(shape_error(format!(
             "`{equation}` does not fit the operands"

@@ -6,7 +6,7 @@ use super::movement::limit;
 use super::{axis, malformed, shape_error, unsupported, Call, Step};
 use crate::onnx::nd::{count, Nd};
 use crate::onnx::proto::MAX_VALUE;
-use crate::onnx::view::{Co, Val};
+use crate::onnx::view::Val;
 use crate::onnx::weights::decode_tensor;
 
 fn all_constant(call: &Call) -> bool {
@@ -43,7 +43,7 @@ pub(super) fn run(call: &Call) -> Step<Option<Val>> {
             };
             Nd::new(x.shape().to_vec(), data, true)
         }
-        _ if !all_constant(call) => return symbolic_truth(call),
+        _ if !all_constant(call) => return Ok(None),
         "ConstantOfShape" => {
             let shape = call
                 .constant(0)?
@@ -165,41 +165,6 @@ pub(super) fn run(call: &Call) -> Step<Option<Val>> {
         _ => return Ok(None),
     };
     Ok(Some(Val::Const(out)))
-}
-
-/// Logic on 0/1 numbers that depend on an input (a padding mask): products and differences.
-fn symbolic_truth(call: &Call) -> Step<Option<Val>> {
-    let one = |v: Val| Ok(Some(v));
-    match call.op() {
-        "Not" => match call.input(0)? {
-            Val::Sym(s) => one(s.times(&Co::All(-1.0)).plus(&Co::All(1.0)).into_val()),
-            Val::Const(_) => Ok(None),
-        },
-        "And" => {
-            let (a, b) = (call.input(0)?, call.input(1)?);
-            let (Val::Sym(s), Val::Const(c)) = (if matches!(a, Val::Sym(_)) {
-                (a, b)
-            } else {
-                (b, a)
-            }) else {
-                return Ok(None);
-            };
-            let shape = crate::onnx::nd::broadcast(&s.shape, &c.shape)
-                .ok_or_else(|| shape_error("operands do not broadcast"))?;
-            limit(&shape, MAX_VALUE)?;
-            let bad = || shape_error("operands do not broadcast");
-            let wide = Val::Sym(s.clone()).expand(&shape).ok_or_else(bad)?;
-            let keep = Val::Const(c.clone()).expand(&shape).ok_or_else(bad)?;
-            match (wide, keep) {
-                (Val::Sym(s), Val::Const(c)) => {
-                    let keep = c.data.iter().map(|&v| f64::from(v != 0.0)).collect();
-                    one(s.times(&Co::from_vec(keep)).into_val())
-                }
-                _ => Ok(None),
-            }
-        }
-        _ => Ok(None),
-    }
 }
 
 /// Elementwise function of two constants with broadcasting.

@@ -168,7 +168,6 @@ pub(super) fn run(call: &Call) -> Step<Option<Vec<Val>>> {
         "GatherElements" => one(gather_elements(call)?),
         "GatherND" => one(gather_nd(call)?),
         "Pad" => one(pad(call)?),
-        "Where" if matches!(call.input(0)?, Val::Sym(_)) => one(choose(call)?),
         "Where" => {
             let c = call.constant(0)?.clone();
             let (a, b) = (call.input(1)?, call.input(2)?);
@@ -194,39 +193,6 @@ pub(super) fn run(call: &Call) -> Step<Option<Vec<Val>>> {
         }
         _ => Ok(None),
     }
-}
-
-/// A choice between two constants by 0/1 numbers that depend on an input: b + (a − b)·c.
-fn choose(call: &Call) -> Step<Val> {
-    let Val::Sym(c) = call.input(0)? else {
-        return Err(malformed("a condition is missing"));
-    };
-    let (a, b) = (call.constant(1)?.clone(), call.constant(2)?.clone());
-    let wide = |x: &[usize], y: &[usize]| {
-        crate::onnx::nd::broadcast(x, y)
-            .ok_or_else(|| shape_error(format!("{x:?} and {y:?} do not broadcast")))
-    };
-    let shape = wide(&wide(&c.shape, &a.shape)?, &b.shape)?;
-    limit(&shape, MAX_VALUE)?;
-    let bad = || shape_error("operands do not broadcast");
-    let expanded = (
-        Val::Sym(c.clone()).expand(&shape).ok_or_else(bad)?,
-        Val::Const(a).expand(&shape).ok_or_else(bad)?,
-        Val::Const(b).expand(&shape).ok_or_else(bad)?,
-    );
-    let (Val::Sym(c), Val::Const(a), Val::Const(b)) = expanded else {
-        return Err(bad());
-    };
-    // Minus infinity as a mask becomes a large number, so that differences stay defined.
-    let finite = |x: f64| x.clamp(-1e30, 1e30);
-    let (a, b): (Vec<f64>, Vec<f64>) = (
-        a.data.iter().map(|&x| finite(x)).collect(),
-        b.data.iter().map(|&x| finite(x)).collect(),
-    );
-    let slope = a.iter().zip(&b).map(|(x, y)| x - y).collect();
-    Ok(c.times(&Co::from_vec(slope))
-        .plus(&Co::from_vec(b))
-        .into_val())
 }
 
 fn cast(v: Val, to: i64) -> Val {

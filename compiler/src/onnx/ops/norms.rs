@@ -25,6 +25,7 @@ pub(super) fn run(call: &Call, exprs: &mut Exprs) -> Step<Option<Val>> {
             let n: usize = count(&x.shape()[2..]);
             scale(&sum(x, &axes, true, exprs)?, 1.0 / n as f64)
         }
+        "AveragePool" => average(call, x, exprs)?,
         "Softmax" => {
             let k = axis(call.int("axis", -1), x.shape().len(), false)?;
             match x {
@@ -95,7 +96,7 @@ pub(super) fn run(call: &Call, exprs: &mut Exprs) -> Step<Option<Val>> {
 }
 
 /// Puts axis k last, flattens to [G, L], makes an expression of that shape, and puts the axis back.
-fn along(
+pub(super) fn along(
     x: &Val,
     k: usize,
     exprs: &mut Exprs,
@@ -201,4 +202,71 @@ fn reduce(call: &Call, x: &Val, exprs: &mut Exprs) -> Step<Val> {
         }
         _ => sum(x, &axes, keep, exprs),
     }
+}
+
+/// Means over windows without padding.
+fn average(call: &Call, x: &Val, exprs: &mut Exprs) -> Step<Val> {
+    let refused = || {
+        unsupported(
+            "average pooling with padding, dilation or rounded-up sizes",
+            "pool without padding",
+        )
+    };
+    let rank = x.shape().len();
+    let dims = rank.saturating_sub(2);
+    let numbers = |name: &str, default: i64, len: usize| -> Step<Vec<usize>> {
+        let v = call.ints(name).unwrap_or_else(|| vec![default; len]);
+        let v: Vec<usize> = v.iter().filter_map(|&v| usize::try_from(v).ok()).collect();
+        if v.len() == len {
+            Ok(v)
+        } else {
+            Err(malformed(format!("{name} needs {len} numbers")))
+        }
+    };
+    let kernel = numbers("kernel_shape", 0, dims)?;
+    let stride = numbers("strides", 1, dims)?;
+    let plain = numbers("pads", 0, 2 * dims)?.iter().all(|&p| p == 0)
+        && numbers("dilations", 1, dims)?.iter().all(|&d| d == 1)
+        && call.int("ceil_mode", 0) == 0
+        && matches!(
+            call.string("auto_pad").as_deref(),
+            None | Some("NOTSET" | "VALID")
+        );
+    if !plain || dims == 0 {
+        return Err(refused());
+    }
+    let space = &x.shape()[2..];
+    let fits = |k: usize| kernel[k] > 0 && stride[k] > 0 && kernel[k] <= space[k];
+    if !(0..dims).all(fits) {
+        return Err(shape_error(format!(
+            "windows {kernel:?} with strides {stride:?} on {space:?}"
+        )));
+    }
+    let out: Vec<usize> = (0..dims)
+        .map(|k| (space[k] - kernel[k]) / stride[k] + 1)
+        .collect();
+    let (channels, taps) = (count(&x.shape()[..2]), count(&kernel));
+    let mut wide = x.shape()[..2].to_vec();
+    wide.extend(&out);
+    let shape = wide.clone();
+    wide.push(taps);
+    super::movement::limit(&wide, crate::onnx::proto::MAX_VALUE)?;
+    let mut index = Vec::with_capacity(count(&wide));
+    for c in 0..channels {
+        for p in 0..count(&out) {
+            for t in 0..taps {
+                let (mut rp, mut rt, mut place, mut step) = (p, t, 0, 1);
+                for k in (0..dims).rev() {
+                    place += (rp % out[k] * stride[k] + rt % kernel[k]) * step;
+                    rp /= out[k];
+                    rt /= kernel[k];
+                    step *= space[k];
+                }
+                index.push((c * count(space) + place) as u32);
+            }
+        }
+    }
+    let windows = x.gather(wide, &index);
+    let total = sum(&windows, &[rank], false, exprs)?;
+    Ok(scale(&total, 1.0 / taps as f64).reshape(shape))
 }

@@ -6,16 +6,19 @@ use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
 use heron_passes::ir::tensor::TensorOp;
 
+use super::mask::Masked;
 use super::{Lowerer, Placed, Step};
 use crate::onnx::expr::{Fun, Kind};
 use crate::onnx::view::{Co, Sym, NONE};
 
 /// What is normalised over keys.
-struct Weights {
+pub(super) struct Weights {
     /// [heads, rows, keys]; entries without expression are masked.
     scores: Sym,
     /// `None` is plain softmax.
-    power: Option<(u32, f64)>,
+    pub(super) power: Option<(u32, f64)>,
+    /// What the client multiplies the powers by: 0 or 1.
+    pub(super) after: Option<Sym>,
     /// The attention weights are this times the block's output.
     factor: f64,
     nodes: Vec<u32>,
@@ -89,6 +92,7 @@ impl Lowerer<'_> {
                 Ok(Some(Weights {
                     scores: s.reshaped(vec![heads, rows, keys]),
                     power: None,
+                    after: None,
                     factor: outer,
                     nodes: vec![base],
                 }))
@@ -156,7 +160,24 @@ impl Lowerer<'_> {
         if top != bottom || p.add.uniform() != Some(0.0) || terms.add.uniform() != Some(0.0) {
             return Ok(None);
         }
-        let Kind::Un(Fun::Pow(power), x) = self.get(top).kind.clone() else {
+        let (mut mp, mut after) = (mp, None);
+        let mut inner = self.get(top).kind.clone();
+        if let Some((powers, mask)) = self.masked_by_client(top) {
+            // Powers times a mask: the view of the powers in the order of the product.
+            if let (Some(pow), Some(m), Some(0.0)) = (
+                powers.single(),
+                masked_uniform(&powers),
+                powers.add.uniform(),
+            ) {
+                if let Kind::Un(f, x) = &self.get(pow).kind {
+                    inner = Kind::Un(*f, powers.over_plain(x));
+                    mp *= m;
+                    after = Some(mask);
+                    nodes.push(pow);
+                }
+            }
+        }
+        let Kind::Un(Fun::Pow(power), x) = inner else {
             if let Kind::Un(Fun::Exp, _) = self.get(top).kind {
                 return Err(self.refuse(
                     top,
@@ -224,6 +245,7 @@ impl Lowerer<'_> {
                 ));
             }
         }
+        let after = after.map(|m| m.gather(vec![heads, rows, keys], &order));
         let mut scores = x
             .gather(vec![heads, rows, keys], &order)
             .times(&Co::from_vec(keep));
@@ -249,6 +271,7 @@ impl Lowerer<'_> {
         Ok(Some(Weights {
             scores,
             power: Some((power as u32, epsilon)),
+            after,
             factor: mp * mq / (cd * ct),
             nodes,
         }))
@@ -307,10 +330,14 @@ impl Lowerer<'_> {
         rows: usize,
         keys: usize,
     ) -> Step<ValueId> {
-        let s = &w.scores;
         let what = "attention scores that are not a product of queries and keys";
         let remedy = "compute scores as Q·Kᵀ times a constant and a 0/1 mask";
-        let (mut s, mut centred) = (s.clone(), false);
+        let Masked {
+            scores: mut s,
+            added,
+            factor,
+        } = self.unmask(&w.scores)?;
+        let mut centred = false;
         if let Some(inner) = self.centred_scores(&s, keys) {
             s = inner;
             centred = true;
@@ -319,53 +346,9 @@ impl Lowerer<'_> {
             return Err(self.refuse(e, what, remedy));
         };
         let Kind::MatSym { a, b, k } = self.get(base).kind.clone() else {
-            let masked = self.get(base).operands().into_iter().any(|o| {
-                o.single()
-                    .is_some_and(|x| matches!(self.get(x).kind, Kind::Input { .. }))
-            });
-            if masked {
-                return Err(self.refuse(
-                    base,
-                    "an attention mask that is a graph input",
-                    "fix the mask when exporting (inputs of one length), or export without it",
-                ));
-            }
             return Err(self.refuse(base, what, remedy));
         };
-        let n = s.len();
-        let mut mask = vec![1.0; n];
-        for i in 0..n {
-            let (x, at) = s.at(i);
-            if x == NONE {
-                mask[i] = 0.0;
-                if s.add.at(i) != 0.0 {
-                    return Err(self.refuse(
-                        base,
-                        "scores replaced by a constant other than 0",
-                        remedy,
-                    ));
-                }
-            } else if at as usize != i || s.add.at(i) != 0.0 {
-                return Err(self.refuse(
-                    base,
-                    "scores rearranged or with a constant added",
-                    remedy,
-                ));
-            }
-        }
-        let per_head = rows * keys;
-        if mask.chunks(per_head).any(|m| m != &mask[..per_head]) {
-            return Err(self.refuse(base, "masks that differ between heads", "use one mask"));
-        }
-        let mask = if mask.contains(&0.0) {
-            Some(Matrix {
-                rows,
-                cols: keys,
-                data: mask[..per_head].to_vec(),
-            })
-        } else {
-            None
-        };
+        let (mask, removed) = self.constant_masks(base, &s, w.power.is_none(), (rows, keys))?;
         let order = |t: usize, flip: bool| -> Vec<u32> {
             (0..t * heads * k)
                 .map(|i| {
@@ -394,6 +377,7 @@ impl Lowerer<'_> {
             layer,
         );
         let top = w.nodes[0];
+        let (scores, removing) = self.client_masks(top, w, scores, (added, factor))?;
         let (op, kind, block) = match w.power {
             Some((power, epsilon)) => (
                 TensorOp::PowerSoftmax { power, epsilon },
@@ -401,16 +385,17 @@ impl Lowerer<'_> {
                 "power_softmax",
             ),
             None => (
-                TensorOp::Softmax { mask: None },
+                TensorOp::Softmax { mask: removed },
                 LayerKind::Softmax,
                 "softmax",
             ),
         };
         self.count(block);
         let layer = self.layer(top, "", kind, &w.nodes);
+        let operands: Vec<ValueId> = std::iter::once(scores).chain(removing).collect();
         Ok(self
             .graph
-            .add(&self.value_name(top), op, &[scores], shape, layer))
+            .add(&self.value_name(top), op, &operands, shape, layer))
     }
 
     /// Scores minus their mean over keys: the scores themselves.

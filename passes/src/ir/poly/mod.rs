@@ -85,7 +85,8 @@ pub enum Evaluation {
 /// Operations of the poly graph. Operand order as given in each variant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolyOp {
-    /// An encrypted input; the encrypted value is `factor` × what the client prepared. Shape Matrix.
+    /// An encrypted input; the encrypted value is `factor` × what the client prepared. Shape Matrix, or Scores for a mask that
+    /// is read by `Multiply` only: it gets the layout of the other operand.
     Input {
         /// Name of the ONNX graph input.
         name: String,

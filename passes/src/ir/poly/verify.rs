@@ -77,7 +77,7 @@ fn check(op: &PolyOp, shapes: &[Shape], out: Shape) -> Result<(), String> {
     }
     let unfit = || format!("operands {shapes:?} and result {out} do not fit");
     let ok = match (op, shapes, out) {
-        (PolyOp::Input { .. }, _, Shape::Matrix { .. }) => true,
+        (PolyOp::Input { .. }, _, Shape::Matrix { .. } | Shape::Scores { .. }) => true,
         (
             PolyOp::Linear(linear),
             [Shape::Matrix { rows, cols }],

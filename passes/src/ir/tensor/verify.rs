@@ -99,28 +99,29 @@ impl TensorGraph {
         )?;
         let out = node.shape;
         match &node.op {
-            TensorOp::Input { client, .. } => {
-                let Shape::Matrix { rows, cols } = out else {
-                    return Err(("a matrix".into(), out.to_string()));
-                };
-                match client {
-                    ClientInput::Gather { user_shape, index } => {
-                        same(rows * cols, index.len())?;
-                        let n = user_shape.iter().product::<usize>() as i64;
-                        match index.iter().find(|&&i| i < -1 || i >= n) {
-                            Some(bad) => {
-                                Err((format!("elements from -1 to {}", n - 1), bad.to_string()))
-                            }
-                            None => Ok(()),
-                        }
+            TensorOp::Input { client, .. } => match client {
+                ClientInput::Gather { user_shape, index } => {
+                    if !matches!(out, Shape::Matrix { .. } | Shape::Scores { .. }) {
+                        return Err(("a matrix or scores".into(), out.to_string()));
                     }
-                    ClientInput::Embedding { user_shape, table } => {
-                        same(rows, user_shape.iter().product::<usize>())?;
-                        same(cols, table.cols)?;
-                        constant(table, (table.rows, cols))
+                    same(out.len(), index.len())?;
+                    let n = user_shape.iter().product::<usize>() as i64;
+                    match index.iter().find(|&&i| i < -1 || i >= n) {
+                        Some(bad) => {
+                            Err((format!("elements from -1 to {}", n - 1), bad.to_string()))
+                        }
+                        None => Ok(()),
                     }
                 }
-            }
+                ClientInput::Embedding { user_shape, table } => {
+                    let Shape::Matrix { rows, cols } = out else {
+                        return Err(("a matrix".into(), out.to_string()));
+                    };
+                    same(rows, user_shape.iter().product::<usize>())?;
+                    same(cols, table.cols)?;
+                    constant(table, (table.rows, cols))
+                }
+            },
             TensorOp::Linear(linear) => check_linear(linear, shapes[0], out),
             TensorOp::Add | TensorOp::Sub | TensorOp::Multiply => {
                 same(out, shapes[0])?;
