@@ -2,6 +2,7 @@
 
 mod bisect;
 mod compiled;
+mod families;
 mod four_processes;
 mod independent;
 mod refusals;

@@ -12,7 +12,7 @@ use heron_compiler::facts::{layer_ranges, ModelFacts};
 use heron_compiler::npz::Arrays;
 use heron_compiler::onnx::{self, InputSpec, OutputSpec, Shapes};
 use heron_compiler::pipeline::CompileError;
-use heron_compiler::reference::Reference;
+use heron_compiler::reference::{Reference, ReferenceError};
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
@@ -38,17 +38,43 @@ pub struct PlainModel {
     path: PathBuf,
     inputs: Vec<InputSpec>,
     outputs: Vec<OutputSpec>,
+    /// In place of the file where the reference engine lacks an operator.
+    own: Option<(TensorGraph, ClientGraph)>,
 }
 
 impl PlainModel {
+    fn load(&self) -> Outcome<Reference> {
+        match (
+            Reference::load(&self.path, &self.inputs, &self.outputs),
+            &self.own,
+        ) {
+            (Err(ReferenceError::Load { .. }), Some((graph, client))) => Ok(Reference::own(
+                graph.clone(),
+                client.clone(),
+                &self.inputs,
+                &self.outputs,
+            )),
+            (found, _) => Ok(found?),
+        }
+    }
+
     /// Prepared inputs and the model's results for (the first) calibration inputs.
     fn calibration(
-        &self,
+        &mut self,
         graph: &TensorGraph,
+        client: &ClientGraph,
         users: &[UserInput],
         most: usize,
     ) -> Outcome<(Vec<Named>, Vec<Named>)> {
-        let reference = Reference::load(&self.path, &self.inputs, &self.outputs)?;
+        let loaded = Reference::load(&self.path, &self.inputs, &self.outputs);
+        let reference = match loaded {
+            Err(e @ ReferenceError::Load { .. }) => {
+                eprintln!("warning: {e}; errors are measured against heron's own reading of the model in f64");
+                self.own = Some((graph.clone(), client.clone()));
+                self.load()?
+            }
+            other => other?,
+        };
         let (mut inputs, mut results) = (Vec::new(), Vec::new());
         for (number, user) in users.iter().take(most).enumerate() {
             inputs.push(prepared(graph, user)?);
@@ -66,7 +92,7 @@ impl PlainModel {
         arrays: &Arrays,
         count: usize,
     ) -> Outcome<OutputSet> {
-        let reference = Reference::load(&self.path, &self.inputs, &self.outputs)?;
+        let reference = self.load()?;
         let inputs = calibration::user_inputs(&self.inputs, arrays)?;
         let mut set = OutputSet::new(program);
         for (number, input) in inputs.iter().take(count).enumerate() {
@@ -189,12 +215,13 @@ pub fn compile(
     }
     let sites =
         calibrate_ranges(&mut tensor, &users).map_err(|e| Failure::new("range", e.to_string()))?;
-    let plain = PlainModel {
+    let mut plain = PlainModel {
         path: model.into(),
         inputs: imported.all_inputs,
         outputs: imported.outputs,
+        own: None,
     };
-    let (inputs, reference) = plain.calibration(&tensor, &users, most)?;
+    let (inputs, reference) = plain.calibration(&tensor, &imported.client, &users, most)?;
     let mut trouble = None;
     let mut manager = Manager::new();
     if let Some(folder) = dump_ir {

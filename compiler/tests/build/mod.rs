@@ -17,7 +17,7 @@ pub struct Spelled {
     pub input: Vec<i64>,
 }
 
-fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
+fn info(name: &str, dims: &[i64], elem_type: i32) -> ValueInfoProto {
     let dim = dims
         .iter()
         .map(|&d| Dimension {
@@ -30,7 +30,7 @@ fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
         name: name.into(),
         r#type: Some(TypeProto {
             value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-                elem_type: 1,
+                elem_type,
                 shape,
             })),
             ..Default::default()
@@ -80,9 +80,19 @@ pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     }
 }
 
-/// Adds an attribute of integers; `keepdims` and `axis` are single ones.
+/// Adds an attribute of integers; those that ONNX has as single ones are single ones.
 pub fn attribute(mut n: NodeProto, name: &str, values: &[i64]) -> NodeProto {
-    let single = matches!(name, "keepdims" | "axis");
+    let single = matches!(
+        name,
+        "keepdims"
+            | "axis"
+            | "to"
+            | "is_causal"
+            | "q_num_heads"
+            | "kv_num_heads"
+            | "num_heads"
+            | "interleaved"
+    );
     n.attribute.push(AttributeProto {
         name: name.into(),
         i: if single { values[0] } else { 0 },
@@ -98,18 +108,33 @@ pub fn attribute(mut n: NodeProto, name: &str, values: &[i64]) -> NodeProto {
 }
 
 pub fn model(spelled: Spelled) -> (TempDir, PathBuf) {
+    graph(
+        spelled.nodes,
+        spelled.weights,
+        &[("x", &spelled.input, 1)],
+        17,
+    )
+}
+
+/// A graph from inputs (name, shape, element type) to output `y`.
+pub fn graph(
+    nodes: Vec<NodeProto>,
+    weights: Vec<TensorProto>,
+    inputs: &[(&str, &[i64], i32)],
+    opset: i64,
+) -> (TempDir, PathBuf) {
     let proto = ModelProto {
         ir_version: 8,
         opset_import: vec![OperatorSetIdProto {
             domain: String::new(),
-            version: 17,
+            version: opset,
         }],
         graph: Some(GraphProto {
             name: "spelled".into(),
-            node: spelled.nodes,
-            initializer: spelled.weights,
-            input: vec![info("x", &spelled.input)],
-            output: vec![info("y", &[])],
+            node: nodes,
+            initializer: weights,
+            input: inputs.iter().map(|(n, d, e)| info(n, d, *e)).collect(),
+            output: vec![info("y", &[], 1)],
             ..Default::default()
         }),
         ..Default::default()
