@@ -3,6 +3,7 @@
 //! One instruction per ciphertext, except for linear maps, hoisted rotations and pairs of bootstraps; registers are given out by
 //! liveness. The same graph gives the same bytes on any machine.
 
+mod order;
 mod ports;
 mod registers;
 
@@ -108,6 +109,7 @@ pub fn emit(
     emitter.outputs()?;
     let inputs = emitter.input_ports()?;
     let outputs = emitter.output_ports(options.output_shapes)?;
+    emitter.instructions = order::order(emitter.instructions, emitter.next);
     let places = places(&emitter);
     let client = emitter.client(options.client, &inputs);
     let mut instructions = emitter.instructions;

@@ -5,6 +5,8 @@ mod compiled;
 mod families;
 mod four_processes;
 mod independent;
+mod model_snapshots;
 mod refusals;
 mod reports;
+mod shared_models;
 mod support;
