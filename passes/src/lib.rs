@@ -29,3 +29,4 @@ pub mod sites;
 pub mod substitute_polynomials;
 mod substitute_softmax;
 pub mod to_poly;
+pub mod witness;

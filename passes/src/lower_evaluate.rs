@@ -12,6 +12,7 @@ use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
 use crate::ir::packed::PackedGraph;
 use crate::ir::poly::{Evaluation, SquareStep};
+use crate::witness::argument_size;
 
 /// Points of [-1, 1] on which magnitudes are measured.
 const GRID: usize = 257;
@@ -156,7 +157,9 @@ fn reciprocal(
             packed.combine(scope, &[(s, 1.0)], shift, None)
         }
     };
-    let mut values = grid();
+    // The chain's argument is α_0 v with v in [-1, 1], and its first square m u² − m α_0²/2.
+    let size = argument_size(squares);
+    let mut values: Vec<f64> = grid().iter().map(|v| v * size).collect();
     let first = shifts.first().copied().unwrap_or(0.0);
     let mut products: Vec<f64> = values.iter().map(|s| s + first).collect();
     let mut s = u;

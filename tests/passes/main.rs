@@ -20,3 +20,4 @@ mod power_softmax_depth;
 mod substitute_polynomials;
 mod substitute_softmax;
 mod text;
+mod witness;

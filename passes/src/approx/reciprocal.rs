@@ -60,16 +60,36 @@ pub fn reciprocal(interval: Interval, tolerance: f64, most: usize) -> Option<Rec
     None
 }
 
-/// The chain with factors (τ_j + T_{2^j}(v)), v = (mid − z)/half, scaled so that every factor stays near [0, 1].
+/// The chain with factors α_j (τ_j + T_{2^j}(v)), v = (mid − z)/half, its argument α_0 v. The α_j keep every partial product at most 1
+/// (its largest value, at v = 1, where z is smallest), so that it may be bootstrapped anywhere; on a short interval they cannot.
 fn chain(mid: f64, half: f64, tau: &[f64], error: f64) -> ReciprocalFit {
-    // s_j = α_j T_{2^j}(v); s_{j+1} = m s_j² − α_{j+1} with α_{j+1} = m α_j²/2, m the integer that brings α_{j+1} nearest to 1/(τ_{j+1} + 1).
-    let mut alpha = 1.0;
+    // Multipliers are integers: a smaller argument leaves them room.
+    let tries = (0..8).map(|i| scaled_chain(mid, half, tau, error, 1.0 - 0.07 * f64::from(i)));
+    let mut first = None;
+    for (fit, largest) in tries {
+        if largest <= 1.0 + 1e-6 {
+            return fit;
+        }
+        first.get_or_insert(fit);
+    }
+    first.unwrap_or_else(|| scaled_chain(mid, half, tau, error, 1.0).0)
+}
+
+/// The chain whose first factor is at most `most`, and the largest partial product.
+fn scaled_chain(mid: f64, half: f64, tau: &[f64], error: f64, most: f64) -> (ReciprocalFit, f64) {
+    // s_j = α_j T_{2^j}(v); s_{j+1} = m s_j² − α_{j+1} with α_{j+1} = m α_j²/2, m the largest integer that keeps the product at most 1.
+    let first = if tau.len() == 1 {
+        1.0
+    } else {
+        most / (tau[0] + 1.0)
+    };
+    let mut alpha = first;
     let mut squares = Vec::new();
-    let mut shifts = vec![tau[0]];
-    let mut scale = 1.0;
+    let mut shifts = vec![alpha * tau[0]];
+    let (mut scale, mut largest) = (alpha, alpha * (tau[0] + 1.0));
     for &t in &tau[1..] {
-        let m = (2.0 / ((t + 1.0) * alpha * alpha))
-            .round()
+        let m = (2.0 / ((t + 1.0) * alpha * alpha * largest) + 1e-9)
+            .floor()
             .clamp(1.0, 256.0);
         let next = m * alpha * alpha / 2.0;
         squares.push(SquareStep {
@@ -79,25 +99,27 @@ fn chain(mid: f64, half: f64, tau: &[f64], error: f64) -> ReciprocalFit {
         shifts.push(next * t);
         alpha = next;
         scale *= next;
+        largest *= next * (t + 1.0);
     }
     // τ_{j+1} − T_{2^{j+1}} = 2 (τ_j − T_{2^j}) (τ_j + T_{2^j}) telescopes to (τ_0 − v) Π (τ_j + T_{2^j}(v)) = (τ_K − T_{2^K}(v)) / 2^K,
     // and τ_0 − v is z/half.
     let k = tau.len();
     let last = 2.0 * tau[k - 1] * tau[k - 1] - 1.0;
     let output_factor = scale * half * last / 2f64.powi(k as i32);
-    ReciprocalFit {
+    let fit = ReciprocalFit {
         evaluation: Evaluation::Reciprocal {
             squares,
             shifts,
             output_factor,
             mid,
-            half: -half,
+            half: -half / first,
         },
-        input: (-1.0 / half, mid / half),
+        input: (-first / half, first * mid / half),
         output_factor,
         error,
         degree_or_iterations: k,
-    }
+    };
+    (fit, largest)
 }
 
 #[cfg(test)]
@@ -128,7 +150,39 @@ mod tests {
                 fit.degree_or_iterations, fit.error
             );
             assert!(worst <= fit.error * (1.0 + 1e-3) && worst > fit.error * 0.5);
-            assert!(largest < 40.0 && largest > 0.1);
+            // Long chains stay within [-1, 1] and use most of it; a short interval's factors grow.
+            let bound = if ratio > 4.0 {
+                1.0 + 1e-9
+            } else {
+                LARGEST_OUTPUT
+            };
+            assert!(largest <= bound && largest > 0.4);
+        }
+    }
+
+    #[test]
+    fn every_partial_product_of_a_chain_may_be_bootstrapped() {
+        for ratio in [10.0, 60.0, 513.0, 3e4] {
+            let fit = reciprocal(Interval::new(1.0, ratio), 1e-5, 12).unwrap();
+            let Evaluation::Reciprocal {
+                squares, shifts, ..
+            } = &fit.evaluation
+            else {
+                panic!("a chain expected");
+            };
+            let mut worst = 0f64;
+            for i in 0..=2000 {
+                let mut s =
+                    fit.input.0 * (1.0 + (ratio - 1.0) * f64::from(i) / 2000.0) + fit.input.1;
+                let mut product = s + shifts[0];
+                for (step, shift) in squares.iter().zip(&shifts[1..]) {
+                    s = f64::from(step.multiplier) * s * s + step.constant;
+                    product *= s + shift;
+                    worst = worst.max(product.abs()).max(s.abs());
+                }
+            }
+            println!("ratio {ratio}: largest value {worst:.4} (bound 1)");
+            assert!(worst <= 1.0 + 1e-6 && worst > 0.4);
         }
     }
 
