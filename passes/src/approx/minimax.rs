@@ -1,9 +1,8 @@
-//! Weighted minimax polynomials on [-1, 1] by Lawson's iteratively reweighted least squares.
-//!
-//! Unlike the exchange algorithm of Remez it needs no count of alternation points, so even and odd functions (which have
-//! fewer or more than degree + 2) need no special case. Source: C. L. Lawson, thesis, UCLA 1961; Rice & Usow, Math. Comp. 22 (1968).
+//! Weighted minimax polynomials on [-1, 1]: the exchange of [`super::remez`], and where it does not settle (kinks, errors at rounding level)
+//! Lawson's iteratively reweighted least squares, which needs no alternation and always gives something near the best. Source: C. L. Lawson, thesis, UCLA 1961; Rice & Usow, Math. Comp. 22 (1968).
 
 use super::chebyshev::{basis, interpolate};
+use super::remez::remez;
 use crate::ir::poly::Chebyshev;
 
 /// Points of the dense grid on which errors are measured.
@@ -22,16 +21,37 @@ pub struct Fit {
     pub error: f64,
 }
 
-/// The polynomial of this degree with (nearly) the smallest largest weighted error.
+/// max |weight(u) (p(u) − f(u))| on a dense grid, between the points that any fit is made on.
+pub(super) fn measure(p: &Chebyshev, f: impl Fn(f64) -> f64, weight: impl Fn(f64) -> f64) -> f64 {
+    (0..GRID)
+        .map(|i| {
+            let u = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
+            (weight(u) * (p.value(u) - f(u))).abs()
+        })
+        .fold(0.0, f64::max)
+}
+
+/// Largest error over the lower bound at which the exchange is taken as it is.
+const SETTLED: f64 = 1.02;
+
+/// The polynomial of this degree with the smallest largest weighted error, to 2 %; nearly so for functions with kinks.
 pub fn minimax(f: impl Fn(f64) -> f64, weight: impl Fn(f64) -> f64, degree: usize) -> Fit {
-    let measure = |p: &Chebyshev| {
-        (0..GRID)
-            .map(|i| {
-                let u = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
-                (weight(u) * (p.value(u) - f(u))).abs()
-            })
-            .fold(0.0, f64::max)
-    };
+    let exchanged = remez(&f, &weight, degree);
+    if let Some(found) = &exchanged {
+        if found.fit.error <= found.bound * SETTLED {
+            return found.fit.clone();
+        }
+    }
+    let reweighted = lawson(&f, &weight, degree);
+    match exchanged {
+        Some(found) if found.fit.error < reweighted.error => found.fit,
+        _ => reweighted,
+    }
+}
+
+/// Lawson's algorithm.
+pub(super) fn lawson(f: impl Fn(f64) -> f64, weight: impl Fn(f64) -> f64, degree: usize) -> Fit {
+    let measure = |p: &Chebyshev| measure(p, &f, &weight);
     let start = interpolate(&f, degree);
     let mut best = Fit {
         error: measure(&start),
@@ -113,7 +133,7 @@ pub fn cheapest(
 }
 
 /// Solves an n × n system given as rows of n + 1 numbers, by elimination with partial pivoting.
-fn solve(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+pub(super) fn solve(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
     let w = n + 1;
     for col in 0..n {
         let pivot =

@@ -8,5 +8,6 @@ pub mod functions;
 pub mod inverse_sqrt;
 pub mod minimax;
 pub mod reciprocal;
+pub mod remez;
 pub mod softmax;
 pub mod softmax_rows;
