@@ -16,6 +16,7 @@ use heron_schedule::Schedule;
 
 use crate::facts::ModelFacts;
 use crate::pipeline::{compile_poly, cost_table, lower_poly, CompileError};
+use crate::predict::Calibrated;
 
 /// What is minimised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Model<'a> {
     pub output_shapes: &'a [Vec<usize>],
     /// For the report; choosing adds why. Large models keep themselves in it, so it is lent, not copied.
     pub facts: &'a mut ModelFacts,
+    /// What calibration knows, for predicting the error.
+    pub calibrated: Option<Calibrated<'a>>,
 }
 
 /// Estimates this close are equal: the table is no better. The smaller keys win.
@@ -279,8 +282,17 @@ pub fn compile_within(
         graph,
         output_shapes,
         facts,
+        calibrated,
     } = model;
-    let schedule = compile_poly(graph, params, batch, output_shapes, facts, manager)?;
+    let schedule = compile_poly(
+        graph,
+        params,
+        batch,
+        output_shapes,
+        facts,
+        calibrated.as_ref(),
+        manager,
+    )?;
     let needed = judge.peak_bytes(schedule.program(), params);
     if needed > max_memory {
         return Err(CompileError::Infeasible(format!(
@@ -354,6 +366,8 @@ pub fn compile_by_need(
     let mut skipped = Vec::new();
     let mut rejected: Vec<(u32, LevelBits)> = Vec::new();
     let mut tries = 0;
+    // The error is predicted for the candidate that is taken.
+    let calibrated = model.calibrated.take();
     for candidate in &candidates {
         let shape = candidate.params.levelled_shape();
         // Noise depends on the ring and the bits of a level, hardly on digits.
@@ -407,6 +421,7 @@ pub fn compile_by_need(
                 continue;
             }
         }
+        model.calibrated = calibrated;
         return compile_within(model, &candidate.params, batch, u64::MAX, judge, manager);
     }
     Err(CompileError::Infeasible(match least_memory {

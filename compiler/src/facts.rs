@@ -16,6 +16,8 @@ use heron_schedule::recount::{baby_rotations, writes};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 
+use crate::predict::Prediction;
+
 /// What is known before packing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelFacts {
@@ -27,8 +29,6 @@ pub struct ModelFacts {
     pub calibration_source: Option<String>,
     /// How many there were.
     pub calibration_inputs: Option<usize>,
-    /// Predicted error over the standard deviation of the reference output.
-    pub output_error: Option<f64>,
     /// Why these parameters.
     pub chosen_because: Option<String>,
     /// Functions and their fits.
@@ -142,8 +142,18 @@ fn peak_bytes(program: &Program, costs: &CostTable) -> usize {
     most
 }
 
+/// Three digits: an estimate is no finer.
+fn significant(x: f64) -> f64 {
+    format!("{x:.2e}").parse().unwrap_or(x)
+}
+
 /// The facts as JSON: `model`, `placement`, `calibration`, `estimate`, `layers`.
-pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Value {
+pub fn facts(
+    graph: &LevelledGraph,
+    program: &Program,
+    model: &ModelFacts,
+    error: Option<Prediction>,
+) -> Value {
     let seconds = layer_seconds(graph);
     let total: f64 = seconds.iter().sum();
     let cost = graph.placement.cost_seconds;
@@ -215,7 +225,11 @@ pub fn facts(graph: &LevelledGraph, program: &Program, model: &ModelFacts) -> Va
             "target": "cpu",
             "seconds": rounded(total),
             "peak_bytes": peak_bytes(program, &graph.costs),
-            "output_error": model.output_error,
+            "output_error": error.map(|e| significant(e.total)),
+            "output_error_parts": error.map(|e| json!({
+                "approximation": significant(e.approximation),
+                "noise": significant(e.noise),
+            })),
         }),
     );
     all.insert(

@@ -8,5 +8,6 @@ pub mod facts;
 pub mod npz;
 pub mod onnx;
 pub mod pipeline;
+pub mod predict;
 pub mod reference;
 pub mod softmax_variant;

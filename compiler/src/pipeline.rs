@@ -11,6 +11,7 @@ use heron_schedule::{Schedule, VerifyError};
 
 use crate::emit::{emit, EmitError, EmitOptions};
 use crate::facts::{facts, ModelFacts};
+use crate::predict::{predict, Calibrated, PredictError, Prediction};
 
 /// Why compiling stopped.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum CompileError {
     /// No parameter set meets the request.
     #[error("{0}")]
     Infeasible(String),
+    /// The graph could not be evaluated with noise.
+    #[error("predicting the error: {0}")]
+    Predict(#[from] PredictError),
     /// The program that was written is not valid: a defect of the compiler.
     #[error(
         "the compiler wrote a program that does not verify: {0}; please report this with the model"
@@ -68,12 +72,14 @@ pub fn lower_poly(
     manager.lower(&AssignLevels { costs, placing }, &packed)
 }
 
-/// Levelled → schedule. `output_shapes`: shapes of the model's outputs for one input, without the batch axis.
+/// Levelled → schedule. `output_shapes`: shapes of the model's outputs for one input, without the batch axis;
+/// `error`: what is predicted of the results.
 pub fn write_schedule(
     graph: &LevelledGraph,
     params: &ParameterSet,
     output_shapes: &[Vec<usize>],
     model: &ModelFacts,
+    error: Option<Prediction>,
 ) -> Result<Schedule, CompileError> {
     let options = EmitOptions {
         params,
@@ -82,21 +88,28 @@ pub fn write_schedule(
         client: &model.client,
     };
     let (mut program, weights, places) = emit(graph, &options)?;
-    program.report_json = facts(graph, &program, model).to_string().into_bytes();
+    program.report_json = facts(graph, &program, model, error)
+        .to_string()
+        .into_bytes();
     let record = model.plain.as_ref().map(|p| p.record(graph, &places));
     let schedule = Schedule::new(program, weights)?;
     Ok(schedule.with_record(record.unwrap_or_default()))
 }
 
-/// Poly graph → schedule: everything below the approximations.
+/// Poly graph → schedule: everything below the approximations. With `calibrated`, the error of the whole is predicted for the report.
 pub fn compile_poly(
     graph: &PolyGraph,
     params: &ParameterSet,
     batch: Option<usize>,
     output_shapes: &[Vec<usize>],
     model: &ModelFacts,
+    calibrated: Option<&Calibrated<'_>>,
     manager: &mut Manager<'_>,
 ) -> Result<Schedule, CompileError> {
     let levelled = lower_poly(graph, params, batch, manager)?;
-    write_schedule(&levelled, params, output_shapes, model)
+    let error = match calibrated {
+        Some(known) => Some(predict(graph, &levelled, params, known)?),
+        None => None,
+    };
+    write_schedule(&levelled, params, output_shapes, model, error)
 }

@@ -25,6 +25,7 @@ fn compile(poly: &PolyGraph, profile: Profile, batch: Option<usize>) -> Schedule
         batch,
         &[],
         &ModelFacts::default(),
+        None,
         &mut Manager::new(),
     )
     .unwrap()
@@ -129,6 +130,6 @@ fn a_graph_for_other_parameters_is_refused() {
     let poly = crate::packed_models::linear_layer(2, 2, 2);
     let graph = lower_poly(&poly, &params, None, &mut Manager::new()).unwrap();
     let other = ParameterSet::with_ring(Profile::Toy, 10).unwrap();
-    let error = write_schedule(&graph, &other, &[], &ModelFacts::default()).unwrap_err();
+    let error = write_schedule(&graph, &other, &[], &ModelFacts::default(), None).unwrap_err();
     snapshot("emit__refuses", &error.to_string());
 }

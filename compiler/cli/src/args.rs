@@ -200,6 +200,10 @@ pub struct CompileOptions {
     /// Largest |difference| over the standard deviation of the reference.
     #[arg(long, default_value = "0.01", value_parser = tolerance)]
     pub tolerance: f64,
+    /// Return the arguments of all approximations too, so that the client sees after decryption whether any left its fitted interval.
+    /// They depend on the weights: a client learns about them.
+    #[arg(long)]
+    pub witness: bool,
     /// Memory one run may take.
     #[arg(long, default_value = "16G", value_parser = bytes)]
     pub max_memory: u64,

@@ -2,7 +2,7 @@
 
 use crate::args::{CompileOptions, Optimize, Positions, Side, Target};
 use crate::failure::{At, Failure, Outcome};
-use crate::inputs::OutputSet;
+use crate::inputs::{is_witness, OutputSet};
 use crate::judge::Calibrated;
 use heron_compiler::bisect::matching::matches;
 use heron_compiler::bisect::record::Plain;
@@ -12,12 +12,14 @@ use heron_compiler::facts::{layer_ranges, ModelFacts};
 use heron_compiler::npz::Arrays;
 use heron_compiler::onnx::{self, InputSpec, OutputSpec, Shapes};
 use heron_compiler::pipeline::CompileError;
+use heron_compiler::predict;
 use heron_compiler::reference::{Reference, ReferenceError};
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
 use heron_passes::to_poly::{to_poly, Named};
+use heron_passes::witness;
 use heron_schedule::client::ClientGraph;
 use heron_schedule::params::{ParameterSet, Profile};
 use heron_schedule::proto::Program;
@@ -97,7 +99,8 @@ impl PlainModel {
         let mut set = OutputSet::new(program);
         for (number, input) in inputs.iter().take(count).enumerate() {
             let results = reference.run(number, input)?;
-            for (port, values) in program.outputs.iter().zip(&mut set.ports) {
+            let ports = program.outputs.iter().zip(&mut set.ports);
+            for (port, values) in ports.filter(|(port, _)| !is_witness(port)) {
                 let found = self.outputs.iter().position(|o| o.name == port.name);
                 let result = found.and_then(|i| results.get(i)).ok_or_else(|| {
                     Failure::new("graph", format!("the model has no output `{}`", port.name))
@@ -107,6 +110,21 @@ impl PlainModel {
         }
         Ok(set)
     }
+}
+
+/// The largest error that the compiler predicted, over the standard deviation of the reference; `None` where the file does not say.
+pub fn predicted_error(program: &Program) -> Option<f64> {
+    let facts: serde_json::Value = serde_json::from_slice(&program.report_json).ok()?;
+    facts.get("estimate")?.get("output_error")?.as_f64()
+}
+
+/// What to say when the predicted error is beyond the tolerance asked for.
+pub fn too_inaccurate(program: &Program, tolerance: f64) -> Option<String> {
+    let predicted = predicted_error(program).filter(|p| *p > tolerance)?;
+    Some(format!(
+        "warning: results may be off by {predicted:.1e} of their standard deviation, the tolerance is {tolerance:.1e}: calibrate with more \
+         inputs like those of use, or see layers[].approximation in the report"
+    ))
 }
 
 /// Inputs of a synthetic calibration set, and most inputs that errors are measured on (ranges come from all): fewer for models of so
@@ -236,7 +254,7 @@ pub fn compile(
         }));
     }
     manager.enter("onnx", &tensor)?;
-    let poly = to_poly(
+    let mut poly = to_poly(
         &tensor,
         &sites,
         &inputs,
@@ -247,13 +265,15 @@ pub fn compile(
     let pairs = matches(&tensor, &poly.graph, &poly.outputs, &users, &inputs);
     // What the variant is priced on; the model's own set is chosen below.
     let named = ParameterSet::new(options.profile)?;
+    if options.witness {
+        witness::add(&mut poly.graph);
+    }
     let mut facts = ModelFacts {
         plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),
         parameters: Some(imported.parameters as u64),
         calibration_source: Some(source),
         calibration_inputs: Some(users.len()),
-        output_error: Some(poly.error),
         ranges: layer_ranges(&tensor),
         plots: poly.plots,
         chosen_because: None,
@@ -271,7 +291,8 @@ pub fn compile(
         client: imported.client,
     };
     // Large models hold their weights once more in every graph: those that are not read any more make room.
-    drop((tensor, inputs));
+    let inputs = heron_passes::prepared::prepared(&tensor, &poly.graph, &inputs);
+    drop(tensor);
     let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
     let judge = Calibrated {
         users: &users,
@@ -281,6 +302,11 @@ pub fn compile(
         graph: &poly.graph,
         output_shapes: &output_shapes,
         facts: &mut facts,
+        calibrated: Some(predict::Calibrated {
+            inputs: &inputs,
+            reference: &reference,
+            approximation: poly.error,
+        }),
     };
     let batch = options.batch.map(|b| b as usize);
     let schedule = match options.profile {

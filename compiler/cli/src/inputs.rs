@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use heron_compiler::npz::{Array, Arrays};
+use heron_passes::witness::PREFIX;
 use heron_runtime::exec::ports::{embedding_table, pack, unpack};
 use heron_schedule::client::{user_inputs, ClientGraph};
 use heron_schedule::params::ParameterSet;
@@ -165,7 +166,8 @@ impl OutputSet {
     /// As arrays under the outputs' names, the inputs along the leading axis.
     pub fn to_arrays(&self, program: &Program) -> Arrays {
         let mut arrays = Arrays::default();
-        for (port, values) in program.outputs.iter().zip(&self.ports) {
+        let ports = program.outputs.iter().zip(&self.ports);
+        for (port, values) in ports.filter(|(port, _)| !is_witness(port)) {
             let mut shape = vec![values.len()];
             shape.extend(port.shape.iter().map(|&d| d as usize));
             let array = Array {
@@ -182,6 +184,10 @@ impl OutputSet {
     pub fn expected(program: &Program, arrays: &Arrays, count: usize) -> Outcome<OutputSet> {
         let mut ports = Vec::new();
         for port in &program.outputs {
+            if is_witness(port) {
+                ports.push(Vec::new());
+                continue;
+            }
             let name = &port.name;
             let array = arrays
                 .0
@@ -212,6 +218,40 @@ impl OutputSet {
         Ok(OutputSet { ports })
     }
 }
+
+/// Whether the output is there to check ranges by, and no result of the model.
+pub fn is_witness(port: &Port) -> bool {
+    port.name.starts_with(PREFIX)
+}
+
+/// Arguments of approximations that left the interval they were fitted on: for each input the name and how many times its half-width
+/// the worst of them was from its middle.
+pub fn left_intervals(program: &Program, found: &OutputSet) -> BTreeMap<usize, (String, f64)> {
+    let mut left: BTreeMap<usize, (String, f64)> = BTreeMap::new();
+    let ports = program.outputs.iter().zip(&found.ports);
+    for (port, inputs) in ports.filter(|(port, _)| is_witness(port)) {
+        for (input, values) in inputs.iter().enumerate() {
+            let size = |x: &f64| if x.is_nan() { f64::INFINITY } else { x.abs() };
+            let worst = values.iter().map(size).fold(0.0, f64::max);
+            if worst > WITNESS_BORDER && left.get(&input).is_none_or(|(_, w)| worst > *w) {
+                let name = port.name.strip_prefix(PREFIX).unwrap_or(&port.name);
+                left.insert(input, (name.into(), worst));
+            }
+        }
+    }
+    left
+}
+
+/// What to say of an input that left an interval.
+pub fn left_interval_warning(input: usize, name: &str, worst: f64) -> String {
+    format!(
+        "warning: input {input} left an interval that an approximation was fitted on (`{name}`: {worst:.3} half-widths from its middle, at most \
+         1 expected): do not trust this result; calibrate with inputs like it"
+    )
+}
+
+/// Noise may carry an argument at the end of its interval over it.
+const WITNESS_BORDER: f64 = 1.0 + 1.0 / 1024.0;
 
 /// How far results are from the reference.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,12 +1,14 @@
 //! The schedule: what compiler and runtime share.
 //!
 //! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`path`] their critical path, [`text`] how they
-//! read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets.
+//! read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets,
+//! [`noise`] how exact they are.
 
 pub mod atomic;
 pub mod client;
 pub mod container;
 pub mod keys;
+pub mod noise;
 pub mod params;
 pub mod path;
 pub mod proto;

@@ -21,6 +21,9 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     let compiled = frontend::compile(&args.model, &args.options, args.dump_ir.as_deref())?;
     let schedule = &compiled.schedule;
     warn_if_insecure(schedule.params());
+    if let Some(warning) = frontend::too_inaccurate(schedule.program(), args.options.tolerance) {
+        progress.note(&warning);
+    }
     // The client's file first: a schedule on disk always has it beside.
     let client = args.output.with_extension("client");
     if client == args.output {

@@ -5,7 +5,7 @@ use crate::args::{Decrypt, Encrypt, Keygen, Run, ServerBackend};
 use crate::client::Client;
 use crate::console::{peak_bytes, set_threads, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
-use crate::inputs::{InputSet, OutputSet};
+use crate::inputs::{left_interval_warning, left_intervals, InputSet, OutputSet};
 use crate::server::{key_request, Server};
 use heron_compiler::npz;
 use heron_runtime::ckks::file::{CiphertextFile, FileKind, PortCiphertext, PortGroup};
@@ -254,6 +254,9 @@ pub fn decrypt(args: &Decrypt) -> Outcome {
             .map(|cts| client.decrypt(cts))
             .collect::<Outcome<Vec<_>>>()?;
         outputs.extend(program, &slots, count)?;
+    }
+    for (input, (name, worst)) in left_intervals(program, &outputs) {
+        eprintln!("{}", left_interval_warning(input, &name, worst));
     }
     npz::write(&args.output, &outputs.to_arrays(program))?;
     Ok(())

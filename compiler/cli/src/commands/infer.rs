@@ -6,7 +6,10 @@ use crate::client::Client;
 use crate::console::{peak_bytes, set_threads, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
 use crate::frontend;
-use crate::inputs::{arg_max, width, Accuracy, InputSet, OutputSet};
+use crate::inputs::{
+    arg_max, is_witness, left_interval_warning, left_intervals, width, Accuracy, InputSet,
+    OutputSet,
+};
 use crate::server::{key_request, Server};
 use heron_compiler::npz;
 use heron_runtime::client::ClientKey;
@@ -74,6 +77,10 @@ pub fn run(args: &Infer, quiet: bool) -> Outcome {
             ..args.options.clone()
         };
         let compiled = frontend::compile(&args.model, &options, None)?;
+        let program = compiled.schedule.program();
+        if let Some(warning) = frontend::too_inaccurate(program, args.options.tolerance) {
+            progress.note(&warning);
+        }
         (compiled.schedule, Some(compiled.model))
     };
     let compile = started.elapsed().as_secs_f64();
@@ -113,6 +120,10 @@ pub fn run(args: &Infer, quiet: bool) -> Outcome {
             "warning: input {input} leaves its calibrated range before a bootstrap (up to {worst:.3})"
         ));
     }
+    let left = left_intervals(&program, &results.outputs);
+    for (input, (name, worst)) in &left {
+        progress.note(&left_interval_warning(*input, name, *worst));
+    }
     let bootstraps = program.instructions.iter();
     let bootstraps = bootstraps
         .filter(|i| {
@@ -136,10 +147,12 @@ pub fn run(args: &Infer, quiet: bool) -> Outcome {
         "bootstraps": bootstraps,
         "error": accuracy.map(|a| json!({
             "max_abs": a.max_abs, "mean_abs": a.mean_abs, "relative": a.relative,
+            "predicted": frontend::predicted_error(&program),
         })),
         "top1_agreement": accuracy.map(|a| a.top1_agreement),
         "by_kind": by_kind(&results.timing),
         "out_of_range": flagged.keys().collect::<Vec<_>>(),
+        "left_intervals": program.outputs.iter().any(is_witness).then(|| left.keys().collect::<Vec<_>>()),
         "peak_bytes": peak_bytes(),
     });
     match args.format {
@@ -278,11 +291,15 @@ fn to_text(summary: &Value) -> String {
         let e = &summary["error"];
         let _ = writeln!(
             text,
-            "agreement {:.1} %, error max {:.6} mean {:.6} relative {:.2e}",
+            "agreement {:.1} %, error max {:.6} mean {:.6} relative {:.2e}{}",
             100.0 * number(&summary["top1_agreement"]),
             number(&e["max_abs"]),
             number(&e["mean_abs"]),
-            number(&e["relative"])
+            number(&e["relative"]),
+            match e["predicted"].as_f64() {
+                Some(p) => format!(" (predicted at most {p:.2e})"),
+                None => String::new(),
+            }
         );
     }
     let seconds = summary["seconds"].as_object().into_iter().flatten();

@@ -135,6 +135,15 @@ impl PolyGraph {
         inputs: &BTreeMap<String, Vec<f64>>,
         f: &mut dyn FnMut(ValueId, &[f64]),
     ) -> Result<(), EvalError> {
+        self.visit_changing(inputs, &mut |v, value| f(v, value))
+    }
+
+    /// As [`PolyGraph::visit`]; `f` may change every value before its readers see it, for instance to add noise.
+    pub fn visit_changing(
+        &self,
+        inputs: &BTreeMap<String, Vec<f64>>,
+        f: &mut dyn FnMut(ValueId, &mut [f64]),
+    ) -> Result<(), EvalError> {
         let mut values: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
         for (v, spent) in self.topological_with_last_uses() {
             let operands = self.operands(v);
@@ -144,8 +153,8 @@ impl PolyGraph {
                     .and_then(|o| values.get(o))
                     .ok_or_else(|| self.form(v, format!("operand {i} is missing")))
             };
-            let result = self.evaluate_one(v, &operands, inputs, &get)?;
-            f(v, &result);
+            let mut result = self.evaluate_one(v, &operands, inputs, &get)?;
+            f(v, &mut result);
             values.insert(v, result);
             for o in spent {
                 values.remove(&o);
