@@ -6,6 +6,8 @@ mod families;
 mod four_processes;
 mod independent;
 mod model_snapshots;
+mod predicted;
+mod random;
 mod refusals;
 mod reports;
 mod shared_models;

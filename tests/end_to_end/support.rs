@@ -82,6 +82,11 @@ impl Folder {
         folder
     }
 
+    /// Leaves the folder where it is.
+    pub fn keep(self) -> PathBuf {
+        self.0.keep()
+    }
+
     /// Writes `x` as an array.
     pub fn write(&self, name: &str, data: &[f64], shape: &[usize]) {
         let array = Array {
