@@ -6,6 +6,7 @@ use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::pass::Manager;
 use heron_passes::to_poly::{to_poly, Named};
+use heron_schedule::client::ClientGraph;
 use heron_schedule::params::ParameterSet;
 use heron_schedule::recount::recount;
 use serde_json::{json, Value};
@@ -35,6 +36,8 @@ pub struct Setting<'a> {
     pub batch: Option<usize>,
     /// Weights of the model.
     pub parameters: usize,
+    /// What the client computes.
+    pub client: &'a ClientGraph,
 }
 
 /// The fact `softmax_variant`: null for a model without PowerSoftmax; otherwise depth, bootstraps and estimated seconds, or
@@ -126,6 +129,7 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
         params: setting.params,
         output_shapes: &[],
         report_json: Vec::new(),
+        client: setting.client,
     };
     let (program, _, _) = emit(&levelled, &options).map_err(|e| e.to_string())?;
     let counts = recount(&program, setting.params.slots());

@@ -286,6 +286,7 @@ pub fn compile(
                 params: &named,
                 batch: options.batch.map(|b| b as usize),
                 parameters: imported.parameters,
+                client: &imported.client,
             },
         ),
         client: imported.client,
