@@ -19,7 +19,7 @@ fn arguments_of_approximations_become_outputs_in_units_of_their_interval() {
     assert_eq!(witness::add(&mut after), 3);
     after.verify().unwrap();
     let lines = diff(&before.to_string(), &after.to_string());
-    snapshot("witness__toy_block", &lines);
+    snapshot("range-witness__toy_block", &lines);
     // Calibrated inputs keep every argument within its interval; those ten times as large do not.
     let mut draws = Draws(5);
     let inputs = draw_inputs(&after, &mut draws);
