@@ -31,7 +31,7 @@ fn arguments_of_approximations_become_outputs_in_units_of_their_interval() {
         let values = after.evaluate(&scaled).unwrap();
         let worst = after.outputs.iter().zip(&after.output_factors).skip(1);
         let worst = worst
-            .flat_map(|((_, v), f)| values[v].iter().map(|x| (x / f).abs()))
+            .flat_map(|((_, v), f)| values[v].iter().map(move |x| (x / f).abs()))
             .fold(0.0, f64::max);
         println!("inputs times {scale}: largest argument {worst:.3}");
         assert_eq!(worst <= 1.0, inside);
