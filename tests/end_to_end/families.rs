@@ -13,11 +13,11 @@ fn infer(folder: &Folder, model: &str) -> serde_json::Value {
     let (onnx, test) = (file("onnx"), file("test.npz"));
     let arguments = [
         "infer",
-        &onnx,
+        onnx.as_str(),
         "--input",
-        &test,
+        test.as_str(),
         "--expect",
-        &test,
+        test.as_str(),
         "--backend",
         "clear",
         "--profile",
