@@ -149,3 +149,41 @@ fn a_schedule_without_its_model_is_refused() {
     let line = folder.heron(&call).refused("malformed");
     assert!(line.contains("no plaintext model"), "{line}");
 }
+
+#[test]
+fn centred_embeddings_and_rotary_maps_are_followed_through_a_causal_model() {
+    let folder = Folder::new();
+    let model = repository("models/recall-gpt-tiny/recall-gpt-tiny.onnx");
+    let model = model.to_str().expect("UTF-8");
+    let call = ["compile", model, "-o", "toy.heron", "--profile", "toy"];
+    folder.heron(&call).ok();
+    let inputs = repository("models/recall-gpt-tiny/recall-gpt-tiny.test.npz");
+    std::fs::copy(inputs, folder.path("in.npz")).expect("copies");
+    let found = bisect(&folder, "toy.heron", &["--limit", "2"]);
+    let nodes = found["nodes"].as_array().expect("nodes");
+    println!("{} nodes, first bad {}", nodes.len(), found["first_bad"]);
+    assert!(nodes.len() >= 40, "{}", nodes.len());
+    assert!(found["first_bad"].is_null(), "{}", found["first_bad"]);
+    // Ranges and errors come from the table that the client uses: fold-centring changes it.
+    let report = folder.heron(&["report", "toy.heron", "--format", "json"]);
+    let error = report.ok().json()["estimate"]["output_error"].clone();
+    assert!(error.as_f64() < Some(0.02), "{error}");
+}
+
+#[test]
+fn a_damaged_record_is_refused_and_never_a_panic() {
+    let folder = compiled();
+    let schedule = Schedule::open(&folder.path("toy.heron")).expect("opens");
+    let record = schedule.record().to_vec();
+    let mut cases: Vec<Vec<u8>> = vec![vec![7], vec![255; 40]];
+    for keep in [9, 100, record.len() / 2, record.len() - 1] {
+        cases.push(record[..keep].to_vec());
+    }
+    for (number, case) in cases.into_iter().enumerate() {
+        let damaged = schedule.clone().with_record(case);
+        damaged.save(&folder.path("bad.heron")).expect("saves");
+        let call = ["bisect", "bad.heron", "--input", "in.npz"];
+        let line = folder.heron(&call).refused("malformed");
+        assert!(line.contains("damaged"), "{number}: {line}");
+    }
+}
