@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::element_maps::{Copy, PackScores, WeightScores};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
-use crate::ir::packed::layout::{Cell, Layout};
+use crate::ir::packed::layout::{Cell, Geometry, Layout};
 use crate::ir::packed::{Kernel, KnownPlan, PackedGraph, Part};
 use crate::ir::shape::{Matrix, Shape};
 use crate::linear_lowering::lower_linear;
@@ -35,6 +35,13 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// Names a layout of this attention; `kind` tells its layouts apart.
+    fn key(&self, kind: u64) -> Vec<u64> {
+        let numbers = [self.heads, self.rows, self.keys, self.width, self.ways];
+        let numbers = numbers.into_iter().map(|n| n as u64);
+        std::iter::once(kind).chain(numbers).collect()
+    }
+
     fn cols(&self) -> usize {
         self.heads * self.width
     }
@@ -66,17 +73,19 @@ fn rotate_tokens(packed: &mut PackedGraph, scope: &Scope, value: ValueId, ways: 
         return value;
     }
     let layout = Arc::clone(packed.layout(value));
-    let mut cells = Vec::new();
-    for step in &steps {
-        for k in 0..layout.ciphertexts() {
-            cells.push(
-                (0..layout.period())
-                    .map(|s| layout.cell(k, s + *step as usize))
-                    .collect(),
-            );
+    let rotated = packed.derived(vec![0, ways as u64], &[&layout], || {
+        let mut cells = Vec::new();
+        for step in &steps {
+            for k in 0..layout.ciphertexts() {
+                cells.push(
+                    (0..layout.period())
+                        .map(|s| layout.cell(k, s + *step as usize))
+                        .collect(),
+                );
+            }
         }
-    }
-    let rotated = packed.shared(Layout::new(cells, "rotated"));
+        Layout::new(cells, "rotated")
+    });
     let bound = packed.graph.node(value).op.bound;
     packed.add(scope, Kernel::Rotate { steps }, &[value], &rotated, bound)
 }
@@ -99,19 +108,21 @@ pub fn lower_scores(
     let rotations = lk.ciphertexts() / n.max(1);
     let period = lq.period().max(lk.period());
     // Which partial product each slot of product (r, k) is.
-    let cells: Vec<Vec<Cell>> = (0..rotations * n)
-        .map(|o| {
-            (0..period)
-                .map(|slot| {
-                    let (i, h, x) = about.split(lq.cell(o % n, slot)?);
-                    let (j, hk, xk) = about.split(lk.cell(o, slot)?);
-                    (h == hk && x == xk)
-                        .then(|| about.score(h, i, j) * about.width as u32 + x as u32)
-                })
-                .collect()
-        })
-        .collect();
-    let partial = packed.shared(Layout::new(cells, "partial scores"));
+    let partial = packed.derived(about.key(1), &[&lq, &lk], || {
+        let cells: Vec<Vec<Cell>> = (0..rotations * n)
+            .map(|o| {
+                (0..period)
+                    .map(|slot| {
+                        let (i, h, x) = about.split(lq.cell(o % n, slot)?);
+                        let (j, hk, xk) = about.split(lk.cell(o, slot)?);
+                        (h == hk && x == xk)
+                            .then(|| about.score(h, i, j) * about.width as u32 + x as u32)
+                    })
+                    .collect()
+            })
+            .collect();
+        Layout::new(cells, "partial scores")
+    });
     let pairs: Vec<Vec<(Part, Part)>> = (0..rotations * n)
         .map(|o| vec![((0, o % n), (1, o))])
         .collect();
@@ -121,8 +132,10 @@ pub fn lower_scores(
         constant: 0.0,
     };
     let products = packed.add(scope, kernel, &[q, rotated], &partial, None);
-    let target = score_layout(packed, &partial, n, rotations, about);
-    let target = packed.shared(target);
+    let g = packed.geometry;
+    let target = packed.derived(about.key(2), &[&partial], || {
+        score_layout(g, &partial, n, rotations, about)
+    });
     let scores = about.heads * about.rows * about.keys;
     let held = target.holders(|_| true);
     if let Some(e) = (0..scores as u32).find(|e| held.of(*e).is_empty()) {
@@ -139,13 +152,12 @@ pub fn lower_scores(
 
 /// Slot (token, head block, x) of ciphertext (k, page) holds the score of rotation page · block + x, first occurrences only.
 fn score_layout(
-    packed: &PackedGraph,
+    g: Geometry,
     partial: &Layout,
     n: usize,
     rotations: usize,
     about: Attention,
 ) -> Layout {
-    let g = packed.geometry;
     let block = about.width.next_power_of_two();
     let pages = rotations.div_ceil(block);
     let period = partial.period().max(g.window());
@@ -193,26 +205,28 @@ pub fn lower_values(
     let base = target.period().max(g.window());
     // Each slot of the result sums, over rotations and (with shifted copies) windows, every key once.
     let places = if about.ways > 1 { base } else { period };
-    let mut seen = vec![false; n * places * about.keys];
-    let mut cells = vec![vec![None; period]; rotations * n];
-    for o in 0..rotations * n {
-        for slot in 0..period {
-            let (Some(out), Some(value)) = (target.cell(o % n, slot), lv.cell(o, slot)) else {
-                continue;
-            };
-            let (i, h, x) = about.split(out);
-            let (j, hv, xv) = about.split(value);
-            if h != hv || x != xv {
-                continue;
-            }
-            // The head and the row are those of the place.
-            let place = (o % n) * places + slot % places;
-            if !std::mem::replace(&mut seen[place * about.keys + j], true) {
-                cells[o][slot] = Some(about.score(h, i, j));
+    let spread = packed.derived(about.key(3), &[target, &lv], || {
+        let mut seen = vec![false; n * places * about.keys];
+        let mut cells = vec![vec![None; period]; rotations * n];
+        for o in 0..rotations * n {
+            for slot in 0..period {
+                let (Some(out), Some(value)) = (target.cell(o % n, slot), lv.cell(o, slot)) else {
+                    continue;
+                };
+                let (i, h, x) = about.split(out);
+                let (j, hv, xv) = about.split(value);
+                if h != hv || x != xv {
+                    continue;
+                }
+                // The head and the row are those of the place.
+                let place = (o % n) * places + slot % places;
+                if !std::mem::replace(&mut seen[place * about.keys + j], true) {
+                    cells[o][slot] = Some(about.score(h, i, j));
+                }
             }
         }
-    }
-    let spread = packed.shared(Layout::new(cells, "scores by feature"));
+        Layout::new(cells, "scores by feature")
+    });
     let shape = Shape::Scores {
         heads: about.heads,
         rows: about.rows,

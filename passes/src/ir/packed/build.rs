@@ -47,6 +47,22 @@ impl PackedGraph {
         layout
     }
 
+    /// The layout that `make` makes of `from`, made once: `key` must tell everything else it depends on. Layers repeat each other,
+    /// and the layouts of attention over many tokens are large.
+    pub fn derived(
+        &mut self,
+        key: Vec<u64>,
+        from: &[&Arc<Layout>],
+        make: impl FnOnce() -> Layout,
+    ) -> Arc<Layout> {
+        if let Some(known) = self.plaintexts.derived(&key, from) {
+            return known;
+        }
+        let layout = self.shared(make());
+        self.plaintexts.keep_derived(key, from, &layout);
+        layout
+    }
+
     /// The layout of a value.
     pub fn layout(&self, v: ValueId) -> &Arc<Layout> {
         &self.graph.node(v).op.layout

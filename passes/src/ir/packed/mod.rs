@@ -29,6 +29,14 @@ pub struct Plaintexts {
     /// Hash → vectors with it.
     known: HashMap<u64, Vec<usize>>,
     plans: HashMap<Vec<u64>, Vec<KnownPlan>>,
+    derived: HashMap<Vec<u64>, Vec<Derived>>,
+}
+
+/// A layout made from others in a way that its key names.
+#[derive(Clone, Debug)]
+struct Derived {
+    from: Vec<Arc<Layout>>,
+    layout: Arc<Layout>,
 }
 
 /// A linear map as products with vectors of a [`Plaintexts`], and what it is between.
@@ -77,6 +85,23 @@ impl Plaintexts {
     /// Keeps a plan for [`Plaintexts::plan`].
     pub fn keep_plan(&mut self, key: Vec<u64>, plan: KnownPlan) {
         self.plans.entry(key).or_default().push(plan);
+    }
+
+    /// The layout that was kept as made from `from` in the way called `key`.
+    pub fn derived(&self, key: &[u64], from: &[&Arc<Layout>]) -> Option<Arc<Layout>> {
+        let same = |d: &&Derived| {
+            d.from.len() == from.len() && d.from.iter().zip(from).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let found = self.derived.get(key)?.iter().find(same)?;
+        Some(Arc::clone(&found.layout))
+    }
+
+    /// Keeps a layout for [`Plaintexts::derived`].
+    pub fn keep_derived(&mut self, key: Vec<u64>, from: &[&Arc<Layout>], layout: &Arc<Layout>) {
+        self.derived.entry(key).or_default().push(Derived {
+            from: from.iter().map(|l| Arc::clone(l)).collect(),
+            layout: Arc::clone(layout),
+        });
     }
 
     /// Number of vectors.
