@@ -1,6 +1,7 @@
 //! Masks and positions from inputs stay with the client, whatever they were spelled with; operators of opset 23 are the blocks they stand
 //! for.
 
+#[allow(dead_code)]
 mod build;
 
 use build::{attribute, floats, graph, ints, node, numbers};

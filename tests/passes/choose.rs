@@ -47,6 +47,7 @@ fn choose(poly: &PolyGraph, wish: &Wish, judge: &Fixed) -> Result<Schedule, Comp
         graph: poly,
         output_shapes: &[],
         facts: &mut ModelFacts::default(),
+        calibrated: None,
     };
     compile_by_need(&mut model, wish, judge, &mut Manager::new())
 }
@@ -190,6 +191,7 @@ fn too_little_memory_is_refused_with_the_need_and_a_smaller_ring_taken_where_it_
         graph: &poly,
         output_shapes: &[],
         facts: &mut ModelFacts::default(),
+        calibrated: None,
     };
     let paper = ParameterSet::new(Profile::Paper).unwrap();
     let mut manager = Manager::new();

@@ -285,7 +285,7 @@ pub fn tensor(seed: u64, size: usize) -> TensorGraph {
                     continue;
                 };
                 let fits = |s: Shape| {
-                    is_matrix(s) && rows_cols(s).0 == keys && rows_cols(s).1 % heads == 0
+                    is_matrix(s) && rows_cols(s).0 == keys && rows_cols(s).1.is_multiple_of(heads)
                 };
                 let Some(v) = r.find(&g, &made, fits) else {
                     continue;
@@ -452,7 +452,7 @@ pub fn poly(seed: u64, size: usize) -> PolyGraph {
                     continue;
                 };
                 let fits = |s: Shape| {
-                    is_matrix(s) && rows_cols(s).0 == keys && rows_cols(s).1 % heads == 0
+                    is_matrix(s) && rows_cols(s).0 == keys && rows_cols(s).1.is_multiple_of(heads)
                 };
                 let Some(v) = r.find(&g, &made, fits) else {
                     continue;

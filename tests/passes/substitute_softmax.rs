@@ -316,7 +316,9 @@ fn variant_replaces_every_power_softmax_and_is_null_where_there_is_none() {
         })
         .collect();
     let params = ParameterSet::new(Profile::Toy).unwrap();
+    let client = heron_schedule::client::ClientGraph::default();
     let setting = |parameters| Setting {
+        client: &client,
         users: &users,
         inputs: &users,
         tolerance: 1e-2,

@@ -492,7 +492,7 @@ fn groups(
     x: &[f64],
     length: usize,
 ) -> Result<std::slice::ChunksExact<'_, f64>, ClientError> {
-    if length == 0 || x.len() % length != 0 {
+    if length == 0 || !x.len().is_multiple_of(length) {
         return Err(malformed(number, "groups that do not fill the operand"));
     }
     Ok(x.chunks_exact(length))

@@ -9,7 +9,7 @@ pub(in crate::ir) mod print;
 mod tests;
 mod verify;
 
-pub use eval::{EvalError, Evaluated};
+pub use eval::{EvalError, Evaluated, Visitor};
 pub use verify::VerifyError;
 
 use serde::{Deserialize, Serialize};

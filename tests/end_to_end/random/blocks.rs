@@ -235,7 +235,7 @@ fn power_softmax(spec: &Spec, g: &mut Onnx, scores: &str) -> String {
     let length = spec.tokens as f64;
     let last = g.ints(&[-1]);
     let sum = match spec.epsilon {
-        Epsilon::OnSum => g.with("ReduceSum", &[&power, &last], &[("keepdims", &[1])]),
+        Epsilon::Sum => g.with("ReduceSum", &[&power, &last], &[("keepdims", &[1])]),
         _ => g.with(
             "ReduceMean",
             &[&power],
@@ -246,12 +246,12 @@ fn power_softmax(spec: &Spec, g: &mut Onnx, scores: &str) -> String {
     let shifted = g.op("Add", &[&sum, &eps]);
     let count = g.scalar(length);
     match spec.epsilon {
-        Epsilon::OnSum => g.op("Div", &[&power, &shifted]),
-        Epsilon::OnMean => {
+        Epsilon::Sum => g.op("Div", &[&power, &shifted]),
+        Epsilon::Mean => {
             let whole = g.op("Mul", &[&shifted, &count]);
             g.op("Div", &[&power, &whole])
         }
-        Epsilon::OnMeanThenLength => {
+        Epsilon::MeanThenLength => {
             let each = g.op("Div", &[&power, &shifted]);
             g.op("Div", &[&each, &count])
         }

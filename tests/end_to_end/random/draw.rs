@@ -50,11 +50,11 @@ impl Draws {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Epsilon {
     /// (Σ s^p) + ε.
-    OnSum,
+    Sum,
     /// ((Σ s^p)/L + ε) · L.
-    OnMean,
+    Mean,
     /// s^p / ((Σ s^p)/L + ε), then divided by L.
-    OnMeanThenLength,
+    MeanThenLength,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -160,7 +160,7 @@ impl Spec {
             kv_heads,
             power: d.pick(&[2, 4, 4, 6, 8]),
             power_as_products: d.coin(),
-            epsilon: d.pick(&[Epsilon::OnSum, Epsilon::OnMean, Epsilon::OnMeanThenLength]),
+            epsilon: d.pick(&[Epsilon::Sum, Epsilon::Mean, Epsilon::MeanThenLength]),
             mask,
             norm_first: d.coin(),
             norm: d.pick(&[Norm::Layer, Norm::LayerParts, Norm::Rms]),

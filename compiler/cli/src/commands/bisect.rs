@@ -73,7 +73,7 @@ pub fn run(args: &Bisect, quiet: bool) -> Outcome {
 
 fn bad(row: &Row, tolerance: f64) -> bool {
     // A NaN is beyond every tolerance.
-    !(row.error() <= tolerance)
+    row.error().is_nan() || row.error() > tolerance
 }
 
 fn layer_name(program: &Program, layer: usize) -> &str {

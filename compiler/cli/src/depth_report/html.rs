@@ -21,9 +21,9 @@ pub fn to_html(report: &Value) -> String {
     headline(&mut out, report);
     let drawn = staircase(report);
     if !drawn.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<section><h2>Levels along the critical path</h2><figure class=\"panel\" style=\"margin:0\"><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"level staircase\">{drawn}</div><figcaption><span class=\"key ks\" style=\"margin-left:0\"></span>level of the value on the longest path, one tread per operation that changes it<span class=\"key kb\"></span>bootstrap</figcaption></figure></section>\n"
+            "<section><h2>Levels along the critical path</h2><figure class=\"panel\" style=\"margin:0\"><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"level staircase\">{drawn}</div><figcaption><span class=\"key ks\" style=\"margin-left:0\"></span>level of the value on the longest path, one tread per operation that changes it<span class=\"key kb\"></span>bootstrap</figcaption></figure></section>"
         );
     }
     time(&mut out, report);
@@ -32,9 +32,9 @@ pub fn to_html(report: &Value) -> String {
     placement(&mut out, report);
     plain_softmax(&mut out, report);
     facts(&mut out, report);
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "</main><footer>heron {}; seconds and bytes are estimates by the cost table, counts come from the instructions.</footer></body></html>\n",
+        "</main><footer>heron {}; seconds and bytes are estimates by the cost table, counts come from the instructions.</footer></body></html>",
         esc(&show(&report["heron"]))
     );
     out
@@ -225,9 +225,9 @@ fn plots(out: &mut String, report: &Value) {
         }
     }
     if !cards.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<section><h2>Ranges and approximations</h2><p class=\"soft\">Above the function and its fit over the fitted interval, which is the calibrated range and its margin; below the error.<span class=\"key kf\"></span>function<span class=\"key kg\"></span>fit</p><div class=\"plots\">{cards}</div></section>\n"
+            "<section><h2>Ranges and approximations</h2><p class=\"soft\">Above the function and its fit over the fitted interval, which is the calibrated range and its margin; below the error.<span class=\"key kf\"></span>function<span class=\"key kg\"></span>fit</p><div class=\"plots\">{cards}</div></section>"
         );
     }
 }
@@ -268,9 +268,9 @@ fn placement(out: &mut String, report: &Value) {
             show(&report["bootstraps"])
         ));
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<p class=\"soft\">{}</p></section>\n",
+        "<p class=\"soft\">{}</p></section>",
         esc(&notes.join("; "))
     );
 }

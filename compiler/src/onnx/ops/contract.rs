@@ -194,8 +194,8 @@ fn einsum(call: &Call, exprs: &mut Exprs) -> Step<Val> {
             }
             kept
         };
-        let pair = ((&now[..], &value), (&labels[i][..], call.input(i)?));
-        value = einsum_pair(&equation, pair, &next, exprs)?;
+        let (left, right) = ((&now[..], &value), (&labels[i][..], call.input(i)?));
+        value = einsum_pair(&equation, left, right, &next, exprs)?;
         now = next;
     }
     Ok(value)
@@ -204,7 +204,8 @@ fn einsum(call: &Call, exprs: &mut Exprs) -> Step<Val> {
 /// Permute, multiply, permute.
 fn einsum_pair(
     equation: &str,
-    ((la, a), (lb, b)): ((&[char], &Val), (&[char], &Val)),
+    (la, a): (&[char], &Val),
+    (lb, b): (&[char], &Val),
     lo: &[char],
     exprs: &mut Exprs,
 ) -> Step<Val> {

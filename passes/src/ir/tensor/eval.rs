@@ -188,6 +188,9 @@ fn softmax(scores: &[f64], keys: usize, factor: impl Fn(usize) -> f64) -> Vec<f6
     out
 }
 
+/// Receives each value as it is made, with its statistic where its operation has one.
+pub type Visitor<'a> = dyn FnMut(ValueId, &[f64], Option<&[f64]>) + 'a;
+
 impl TensorGraph {
     /// Evaluates every value for one input: `inputs` holds, per graph input, the user's numbers without batch axis.
     ///
@@ -208,7 +211,7 @@ impl TensorGraph {
     pub fn visit(
         &self,
         inputs: &BTreeMap<String, Vec<f64>>,
-        f: &mut dyn FnMut(ValueId, &[f64], Option<&[f64]>),
+        f: &mut Visitor<'_>,
     ) -> Result<(), EvalError> {
         let mut done = BTreeMap::new();
         for (v, spent) in self.topological_with_last_uses() {
