@@ -41,6 +41,8 @@ pub enum Command {
     Bisect(Bisect),
     /// What changed between two compilations.
     Diff(Diff),
+    /// Run one pass on the text of a graph, as --dump-ir writes it.
+    Opt(Opt),
     /// Measure, as JSON lines.
     Bench(Bench),
 }
@@ -341,6 +343,39 @@ pub struct Diff {
     pub b: PathBuf,
     #[arg(long, value_enum, default_value = "text")]
     pub format: TextOrJson,
+}
+
+#[derive(Debug, Args)]
+pub struct Opt {
+    /// The graph: .tensor, .poly, .packed or .levelled.
+    pub file: Option<PathBuf>,
+    /// Which pass.
+    #[arg(long, value_name = "NAME")]
+    pub pass: Option<String>,
+    /// Name the passes.
+    #[arg(long)]
+    pub list: bool,
+    /// Where to write the result; default stdout.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Where ring degree and highest level come from, unless given below.
+    #[arg(long, default_value = "secure", value_parser = profile)]
+    pub profile: Profile,
+    /// lower-packed: slots of a ciphertext; default half the ring degree.
+    #[arg(long)]
+    pub slots: Option<usize>,
+    /// lower-packed: inputs side by side; default what the slots allow.
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// assign-levels: log2 of the ring degree.
+    #[arg(long)]
+    pub log_n: Option<u32>,
+    /// assign-levels: highest usable level.
+    #[arg(long)]
+    pub top: Option<u32>,
+    /// substitute-polynomials: divide the default errors of approximations by this.
+    #[arg(long, default_value = "1", value_parser = tolerance)]
+    pub tighten: f64,
 }
 
 #[derive(Debug, Args)]

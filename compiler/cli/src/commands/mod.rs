@@ -7,6 +7,7 @@ pub mod check;
 pub mod compile;
 pub mod files;
 pub mod infer;
+pub mod opt;
 pub mod report;
 
 use crate::args::{Cli, Command};
@@ -28,6 +29,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Infer(args) => infer::run(args, quiet),
         Command::Bisect(args) => bisect::run(args, quiet),
         Command::Diff(args) => report::diff(args),
+        Command::Opt(args) => opt::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }
