@@ -331,11 +331,31 @@ impl Lowerer<'_> {
             Ok(p) => p,
             Err(o) => {
                 self.obstacles.push(o);
+                self.look_behind(e);
                 self.stand_in(e)
             }
         };
         self.placed.insert(e, p.clone());
         Ok(p)
+    }
+
+    /// Looks at what a refused function reads, for more obstacles.
+    fn look_behind(&mut self, e: u32) {
+        let Kind::Un(_, x) = &self.get(e).kind else {
+            return;
+        };
+        for base in x.exprs() {
+            let inside = matches!(
+                self.get(base).kind,
+                Kind::MatSym { .. } | Kind::Softmax { .. } | Kind::Max { .. }
+            );
+            if inside {
+                continue;
+            }
+            if let Err(o) = self.place(base) {
+                self.obstacles.push(o);
+            }
+        }
     }
 
     /// In place of what is refused: the graph is not used, but what reads it is looked at.
