@@ -37,16 +37,15 @@ fn named(function: &str, x: f64) -> Option<f64> {
         .map(|f| f.value(x))
 }
 
-/// The argument u in [-1, 1] of an evaluation for x of its interval: the ends of the interval are the ends of [-1, 1].
+/// The argument u in [-1, 1] of an evaluation for x of its interval. The evaluation's own units are a multiple of the interval's: its `mid` is
+/// the middle of the interval. Of a polynomial, the ends of [-1, 1] are the ends of the interval.
 fn argument(evaluation: &Evaluation, (lo, hi): (f64, f64), x: f64) -> f64 {
-    let u = (2.0 * x - lo - hi) / (hi - lo);
     match evaluation {
-        Evaluation::Reciprocal { half, .. } | Evaluation::InverseSqrt { half, .. }
-            if *half < 0.0 =>
-        {
-            -u
+        Evaluation::Reciprocal { mid, half, .. } | Evaluation::InverseSqrt { mid, half, .. } => {
+            let unit = 2.0 * mid / (lo + hi);
+            (unit * x - mid) / half
         }
-        _ => u,
+        Evaluation::Polynomial(_) => (2.0 * x - lo - hi) / (hi - lo),
     }
 }
 
