@@ -367,7 +367,7 @@ pub fn compile_by_need(
     let mut rejected: Vec<(u32, LevelBits)> = Vec::new();
     let mut tries = 0;
     // The error is predicted for the candidate that is taken.
-    let calibrated = model.calibrated.take();
+    let calibrated = model.calibrated;
     for candidate in &candidates {
         let shape = candidate.params.levelled_shape();
         // Noise depends on the ring and the bits of a level, hardly on digits.
@@ -393,14 +393,17 @@ pub fn compile_by_need(
         }
         model.facts.chosen_because = Some(because);
         let batch = Some(candidate.batch);
-        // Candidates that may still be refused are not to be seen in dumps.
+        // Candidates that noise may still refuse are not to be seen in dumps; the others are compiled once.
+        let tried = shape.is_some_and(|s| s.bits == LevelBits::TwentySeven);
+        let mut unseen = Manager::new();
+        model.calibrated = calibrated.filter(|_| !tried);
         let schedule = compile_within(
             model,
             &candidate.params,
             batch,
             u64::MAX,
             judge,
-            &mut Manager::new(),
+            if tried { &mut unseen } else { &mut *manager },
         )?;
         let needed = judge.peak_bytes(schedule.program(), &candidate.params);
         if needed > wish.max_memory {
@@ -413,13 +416,14 @@ pub fn compile_by_need(
             }
             continue;
         }
-        if let Some(shape) = shape.filter(|s| s.bits == LevelBits::TwentySeven) {
-            let error = judge.error(&schedule).unwrap_or(f64::INFINITY);
-            if error.is_nan() || error > NOISE_SHARE * wish.tolerance {
-                skipped.push(format!("{} errs by {error:.1e}", candidate.describe()));
-                rejected.push((candidate.params.log_n(), shape.bits));
-                continue;
-            }
+        let Some(shape) = shape.filter(|_| tried) else {
+            return Ok(schedule);
+        };
+        let error = judge.error(&schedule).unwrap_or(f64::INFINITY);
+        if error.is_nan() || error > NOISE_SHARE * wish.tolerance {
+            skipped.push(format!("{} errs by {error:.1e}", candidate.describe()));
+            rejected.push((candidate.params.log_n(), shape.bits));
+            continue;
         }
         model.calibrated = calibrated;
         return compile_within(model, &candidate.params, batch, u64::MAX, judge, manager);

@@ -105,9 +105,13 @@ impl Figures {
                 let mut square = own * own;
                 for term in &linear.terms {
                     let w = &term.weight;
-                    let column =
-                        |c: usize| -> f64 { (0..w.rows).map(|r| w.at(r, c).powi(2)).sum() };
-                    let gain = (0..w.cols).map(column).fold(0.0, f64::max);
+                    // Per column the sum of squares, row by row as they lie in memory.
+                    let mut columns = vec![0.0; w.cols];
+                    for row in w.data.chunks_exact(w.cols.max(1)) {
+                        let pairs = columns.iter_mut().zip(row.iter());
+                        pairs.for_each(|(sum, x)| *sum += x * x);
+                    }
+                    let gain = columns.into_iter().fold(0.0, f64::max);
                     square += self.switch.powi(2) * gain + self.encoding.powi(2) * w.rows as f64;
                 }
                 square.sqrt()
@@ -235,33 +239,46 @@ pub fn predict(
         .map(|(i, (_, v))| (i, *v))
         .collect();
     for (run, input) in known.inputs.iter().cycle().take(runs).enumerate() {
-        let mut clean: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
-        graph.visit(input, &mut |v, values| {
-            if results.iter().any(|(_, r)| *r == v) {
-                clean.insert(v, values.to_vec());
-            }
-        })?;
-        let mut number = 0u64;
-        graph.visit_changing(input, &mut |v, values| {
-            number += 1;
-            let mut stream = NoiseStream::new(run as u64, number, 0);
-            let times = boots.get(&v).copied().unwrap_or(0) as f64;
-            let mean = values.iter().map(|x| x * x).sum::<f64>() / values.len().max(1) as f64;
-            let shift = figures.cubic * mean.powf(1.5) * times * stream.normal().signum();
-            let own = own.get(&v).copied().unwrap_or(0.0);
-            stream.add(values, own.hypot(figures.bootstrap * times.sqrt()));
-            values.iter_mut().for_each(|x| *x += shift);
-            for (i, _) in results.iter().filter(|(_, r)| *r == v) {
-                let factor = graph.output_factors.get(*i).copied().unwrap_or(1.0);
-                let pairs = clean.get(&v).into_iter().flatten().zip(values.iter());
-                for (a, b) in pairs {
-                    let difference = ((a - b) / factor).abs();
-                    count += 1;
-                    square += difference * difference;
-                    largest = largest.max(difference);
+        let is_result = |v: ValueId| results.iter().any(|(_, r)| *r == v);
+        let without = || -> Result<BTreeMap<ValueId, Vec<f64>>, PredictError> {
+            let mut clean = BTreeMap::new();
+            graph.visit(input, &mut |v, values| {
+                if is_result(v) {
+                    clean.insert(v, values.to_vec());
                 }
+            })?;
+            Ok(clean)
+        };
+        let with = || -> Result<BTreeMap<ValueId, Vec<f64>>, PredictError> {
+            let mut noisy = BTreeMap::new();
+            let mut number = 0u64;
+            graph.visit_changing(input, &mut |v, values| {
+                number += 1;
+                let mut stream = NoiseStream::new(run as u64, number, 0);
+                let times = boots.get(&v).copied().unwrap_or(0) as f64;
+                let mean = values.iter().map(|x| x * x).sum::<f64>() / values.len().max(1) as f64;
+                let shift = figures.cubic * mean.powf(1.5) * times * stream.normal().signum();
+                let own = own.get(&v).copied().unwrap_or(0.0);
+                stream.add(values, own.hypot(figures.bootstrap * times.sqrt()));
+                values.iter_mut().for_each(|x| *x += shift);
+                if is_result(v) {
+                    noisy.insert(v, values.to_vec());
+                }
+            })?;
+            Ok(noisy)
+        };
+        let (clean, noisy) = rayon::join(without, with);
+        let (clean, noisy) = (clean?, noisy?);
+        for (i, v) in &results {
+            let factor = graph.output_factors.get(*i).copied().unwrap_or(1.0);
+            let values = |of: &BTreeMap<ValueId, Vec<f64>>| of.get(v).cloned().unwrap_or_default();
+            for (a, b) in values(&clean).into_iter().zip(values(&noisy)) {
+                let difference = ((a - b) / factor).abs();
+                count += 1;
+                square += difference * difference;
+                largest = largest.max(difference);
             }
-        })?;
+        }
     }
     let unit = deviation(known.reference);
     let noise = (square / count.max(1) as f64).sqrt() / unit;

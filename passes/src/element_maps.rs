@@ -6,21 +6,32 @@ use crate::linear_lowering::{Contribution, ElementMap};
 
 /// Σ terms + bias of a [`Linear`].
 pub struct AffineMap<'a> {
-    /// The map.
-    pub linear: &'a Linear,
-    /// Columns of the operand.
-    pub in_cols: usize,
-    /// Columns of the result.
-    pub out_cols: usize,
+    linear: &'a Linear,
+    in_cols: usize,
+    out_cols: usize,
+    /// Weights of the terms transposed: elements of a result read columns, which are far apart in a wide matrix.
+    columns: Vec<Matrix>,
+}
+
+impl<'a> AffineMap<'a> {
+    /// `in_cols`: columns of the operand; `out_cols`: of the result.
+    pub fn new(linear: &'a Linear, in_cols: usize, out_cols: usize) -> AffineMap<'a> {
+        AffineMap {
+            linear,
+            in_cols,
+            out_cols,
+            columns: linear.terms.iter().map(|t| t.weight.transposed()).collect(),
+        }
+    }
 }
 
 impl ElementMap for AffineMap<'_> {
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
         let e = element as usize;
         let (row, col) = (e / self.out_cols, e % self.out_cols);
-        let mut put = |in_row: usize, factor: f64, weight: &Matrix| {
-            for k in 0..self.in_cols.min(weight.rows) {
-                let w = weight.at(k, col);
+        let mut put = |in_row: usize, factor: f64, columns: &Matrix| {
+            let column = &columns.data[col * columns.cols..(col + 1) * columns.cols];
+            for (k, &w) in column.iter().enumerate().take(self.in_cols) {
                 if w != 0.0 {
                     out.push(Contribution {
                         source: 0,
@@ -30,18 +41,18 @@ impl ElementMap for AffineMap<'_> {
                 }
             }
         };
-        for term in &self.linear.terms {
+        for (term, columns) in self.linear.terms.iter().zip(&self.columns) {
             let post = term.post.as_ref().map_or(1.0, |p| p.at(row, col));
             if post == 0.0 {
                 continue;
             }
             match &term.rows {
-                RowMap::Identity => put(row, post, &term.weight),
+                RowMap::Identity => put(row, post, columns),
                 RowMap::Mix(mix) => {
                     for r in 0..mix.cols {
                         let m = mix.at(row, r);
                         if m != 0.0 {
-                            put(r, post * m, &term.weight);
+                            put(r, post * m, columns);
                         }
                     }
                 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::cost;
 use crate::ir::packed::layout::{Cell, Geometry, Holders, Layout};
-use crate::ir::packed::{reduce_period, LinearOut, LinearTerm, Plaintexts};
+use crate::ir::packed::{reduce_period, vector_hash, LinearOut, LinearTerm, Plaintexts};
 
 /// coefficient × element `element` of source number `source`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,10 +66,11 @@ fn one_period(mut vector: &[f64]) -> &[f64] {
     vector
 }
 
-/// The representative of `offset` modulo `period` that is nearest to 0; of two the positive one.
+/// The representative of `offset` modulo `period`, a power of two, that is nearest to 0; of two the positive one.
 fn centred(offset: i64, period: usize) -> i64 {
     let p = period as i64;
-    let o = offset.rem_euclid(p);
+    // A division for each weight of a model would take longer than all the rest.
+    let o = offset & (p - 1);
     if o > p / 2 {
         o - p
     } else {
@@ -164,7 +165,7 @@ impl Frame {
         let reduced = source.period.min(self.narrow);
         if self.narrow < self.wide && source.period >= self.narrow {
             let offset = centred(slot as i64 - v as i64, reduced);
-            let z = (slot as i64 - offset).rem_euclid(self.wide as i64) as usize;
+            let z = (slot as i64 - offset) as usize & (self.wide - 1);
             (source.first + ciphertext, offset, z)
         } else {
             let offset = centred(slot as i64 - v as i64, source.period);
@@ -224,25 +225,25 @@ pub fn lower_linear(
         all.par_extend(gathered.into_par_iter().map(|one| one.diagonals(&frame)));
     }
     let step = best_step(g, &all);
-    let outs = all
+    let turned: Vec<Vec<Turned>> = all
+        .into_par_iter()
+        .map(|diagonals| {
+            let terms = diagonals.into_iter();
+            terms
+                .map(|(at, coefficients)| turn(&frame, step, at, coefficients))
+                .collect()
+        })
+        .collect();
+    let outs = turned
         .into_iter()
         .enumerate()
-        .map(|(ciphertext, diagonals)| {
+        .map(|(ciphertext, terms)| {
             let mut giants: BTreeMap<i64, Vec<LinearTerm>> = BTreeMap::new();
-            for ((source, offset), coefficients) in diagonals {
-                let (baby, giant) = split(offset, step);
-                let giant = centred(giant, frame.wide);
-                let n = coefficients.len();
-                let by = giant.rem_euclid(n as i64) as usize;
-                let mut shifted = vec![0.0; n];
-                for (v, c) in coefficients.into_iter().enumerate() {
-                    shifted[(v + by) % n] = c;
-                }
-                let plaintext = plaintexts.insert(shifted);
-                giants.entry(giant).or_default().push(LinearTerm {
-                    source,
-                    baby,
-                    plaintext,
+            for term in terms {
+                giants.entry(term.giant).or_default().push(LinearTerm {
+                    source: term.source,
+                    baby: term.baby,
+                    plaintext: plaintexts.insert_hashed(term.hash, term.coefficients),
                 });
             }
             let bias: Vec<f64> = target
@@ -271,6 +272,35 @@ pub fn lower_linear(
         fold,
         period: frame.wide,
     })
+}
+
+/// A diagonal as a baby step, a giant step and coefficients turned back by the latter.
+struct Turned {
+    source: usize,
+    baby: i64,
+    giant: i64,
+    coefficients: Vec<f64>,
+    hash: u64,
+}
+
+fn turn(
+    frame: &Frame,
+    step: i64,
+    (source, offset): (usize, i64),
+    mut coefficients: Vec<f64>,
+) -> Turned {
+    let (baby, giant) = split(offset, step);
+    let giant = centred(giant, frame.wide);
+    let by = giant.rem_euclid(coefficients.len() as i64) as usize;
+    coefficients.rotate_right(by);
+    reduce_period(&mut coefficients);
+    Turned {
+        source,
+        baby,
+        giant,
+        hash: vector_hash(&coefficients),
+        coefficients,
+    }
 }
 
 /// What one ciphertext of the result reads: coefficients in the order in which they were met.

@@ -376,11 +376,7 @@ impl Lowering<'_> {
                 };
                 let target = self.matrix(v)?;
                 let source = self.of(x)?;
-                let affine = AffineMap {
-                    linear: map,
-                    in_cols,
-                    out_cols,
-                };
+                let affine = AffineMap::new(map, in_cols, out_cols);
                 linear(&mut self.packed, &scope, source, &target, &affine, bound)
                     .map_err(|e| self.refuse(v, e))
             }

@@ -7,6 +7,7 @@
 //!
 //! Free factors (linear maps, inputs, sums, polynomials) are chosen; products follow; what is added shares one factor.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
@@ -40,7 +41,12 @@ impl Pass for Normalise {
 pub struct AnnotateRanges<'a> {
     /// Inputs by name.
     pub inputs: &'a [BTreeMap<String, Vec<f64>>],
+    /// Takes the results: large models are not evaluated again to learn the error of their approximations.
+    pub results: Option<&'a OnceCell<Vec<Results>>>,
 }
+
+/// What a graph gives for one input, per graph output in order.
+pub type Results = Vec<Vec<f64>>;
 
 impl Pass for AnnotateRanges<'_> {
     type Ir = PolyGraph;
@@ -48,12 +54,15 @@ impl Pass for AnnotateRanges<'_> {
     const NEEDED: bool = true;
 
     fn run(&self, graph: &mut PolyGraph, _: &mut PassCx) -> Result<Changed, PassError> {
-        annotate_ranges(graph, self.inputs).map_err(|e| PassError::Refused {
+        let results = annotate_ranges(graph, self.inputs).map_err(|e| PassError::Refused {
             pass: Self::NAME,
             value: graph.name.clone(),
             reason: e.to_string(),
             remedy: "give calibration inputs (--calibration FILE)".into(),
         })?;
+        if let Some(cell) = self.results {
+            cell.get_or_init(|| results);
+        }
         Ok(Changed::Yes)
     }
 }
@@ -61,15 +70,18 @@ impl Pass for AnnotateRanges<'_> {
 /// Share of [-1, 1] that calibrated values fill; the rest is for inputs a little beyond.
 const FILL: f64 = 0.9;
 
-/// Sets the range of every value from evaluations on calibration inputs, outward-rounded to three digits.
+/// Sets the range of every value from evaluations on calibration inputs, outward-rounded to three digits. Returns the results of the
+/// evaluations, one per input.
 pub fn annotate_ranges(
     graph: &mut PolyGraph,
     inputs: &[BTreeMap<String, Vec<f64>>],
-) -> Result<(), EvalError> {
-    let seen: Vec<Result<BTreeMap<ValueId, Interval>, EvalError>> = inputs
+) -> Result<Vec<Results>, EvalError> {
+    type Seen = (BTreeMap<ValueId, Interval>, Results);
+    let seen: Vec<Result<Seen, EvalError>> = inputs
         .par_iter()
         .map(|input| {
             let mut seen = BTreeMap::new();
+            let mut results = vec![Vec::new(); graph.outputs.len()];
             graph.visit(input, &mut |v, values| {
                 let mut range = Interval::new(f64::INFINITY, f64::NEG_INFINITY);
                 for &x in values {
@@ -77,13 +89,21 @@ pub fn annotate_ranges(
                     range.hi = range.hi.max(x);
                 }
                 seen.insert(v, range);
+                for ((_, output), result) in graph.outputs.iter().zip(&mut results) {
+                    if *output == v {
+                        *result = values.to_vec();
+                    }
+                }
             })?;
-            Ok(seen)
+            Ok((seen, results))
         })
         .collect();
     let mut ranges: BTreeMap<ValueId, Interval> = BTreeMap::new();
+    let mut results = Vec::with_capacity(inputs.len());
     for one in seen {
-        for (v, r) in one? {
+        let (one, result) = one?;
+        results.push(result);
+        for (v, r) in one {
             let range = ranges.entry(v).or_insert(r);
             range.lo = range.lo.min(r.lo);
             range.hi = range.hi.max(r.hi);
@@ -92,7 +112,7 @@ pub fn annotate_ranges(
     for (v, range) in ranges {
         graph.node_mut(v).range = Some(range.rounded_outward());
     }
-    Ok(())
+    Ok(results)
 }
 
 /// Chooses factors and folds them in. Returns, per graph output, the factor its value now carries, and notes it in

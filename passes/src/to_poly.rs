@@ -1,15 +1,14 @@
 //! The road from the tensor graph to a normalised poly graph, and the error budget along it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
-
-use rayon::prelude::*;
 
 use crate::defer_normalisation::DeferNormalisation;
 use crate::fold_centring::FoldCentring;
 use crate::fold_linear::FoldLinear;
 use crate::ir::poly::{OutputFactor, PolyGraph};
 use crate::ir::tensor::TensorGraph;
-use crate::normalise::{AnnotateRanges, Normalise};
+use crate::normalise::{AnnotateRanges, Normalise, Results};
 use crate::pass::{Lower, Manager, PassError};
 use crate::plots::{plots, Plot};
 use crate::prepared::prepared;
@@ -91,13 +90,18 @@ fn attempt(
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;
     let calibration = &prepared(tensor, &graph, calibration)[..];
-    let inputs = calibration;
-    manager.run(&AnnotateRanges { inputs }, &mut graph)?;
+    let results = OnceCell::new();
+    let annotate = AnnotateRanges {
+        inputs: calibration,
+        results: Some(&results),
+    };
+    manager.run(&annotate, &mut graph)?;
+    // Normalising is exact: the error is that of the graph before it.
+    let results = results.into_inner().unwrap_or_default();
+    let error = measure(&graph, &results, reference).map_err(|e| refused(tensor, e))?;
     manager.run(&Normalise, &mut graph)?;
     let factors = graph.output_factors.iter();
     let outputs: Vec<OutputFactor> = factors.map(|f| OutputFactor(*f)).collect();
-    let error =
-        measure(&graph, &outputs, calibration, reference).map_err(|e| refused(tensor, e))?;
     Ok(PolyModel {
         graph,
         outputs,
@@ -107,40 +111,17 @@ fn attempt(
     })
 }
 
-/// Largest difference over the reference's standard deviation, over all outputs.
-fn measure(
-    graph: &PolyGraph,
-    factors: &[OutputFactor],
-    inputs: &[Named],
-    reference: &[Named],
-) -> Result<f64, String> {
-    let found: Vec<Result<Vec<Vec<f64>>, String>> = inputs
-        .par_iter()
-        .map(|input| {
-            let mut outputs = vec![Vec::new(); graph.outputs.len()];
-            graph
-                .visit(input, &mut |v, values| {
-                    for ((_, o), kept) in graph.outputs.iter().zip(&mut outputs) {
-                        if *o == v {
-                            *kept = values.to_vec();
-                        }
-                    }
-                })
-                .map_err(|e| e.to_string())?;
-            Ok(outputs)
-        })
-        .collect();
-    let found: Vec<Vec<Vec<f64>>> = found.into_iter().collect::<Result<_, _>>()?;
+/// Largest difference over the reference's standard deviation, over all outputs. `found`: results by input and output.
+fn measure(graph: &PolyGraph, found: &[Results], reference: &[Named]) -> Result<f64, String> {
     let mut worst = 0f64;
     for (i, (name, _)) in graph.outputs.iter().enumerate() {
-        let factor = factors.get(i).map_or(1.0, |f| f.0);
         let (mut sum, mut squares, mut count, mut difference) = (0.0, 0.0, 0usize, 0f64);
         for (got, expected) in found.iter().zip(reference) {
             let Some(want) = expected.get(name) else {
                 return Err(format!("output `{name}` has no reference"));
             };
             for (g, w) in got[i].iter().zip(want) {
-                difference = difference.max((g / factor - w).abs());
+                difference = difference.max((g - w).abs());
                 sum += w;
                 squares += w * w;
                 count += 1;

@@ -128,20 +128,9 @@ fn check_all(chosen: impl Fn(&str) -> bool) {
     assert!(tried > 0, "the manifest names no model that is here");
 }
 
-/// Models with plain Softmax and a padding mask as an input.
-fn masked(file: &str) -> bool {
-    file.starts_with("hf-bert")
-}
-
 #[test]
 fn good_models_compile_and_match_their_reference_in_the_clear() {
-    check_all(|file| !masked(file));
-}
-
-#[test]
-#[ignore = "needs masks as graph inputs; take this away with them"]
-fn masked_models_compile_and_match_their_reference_in_the_clear() {
-    check_all(masked);
+    check_all(|_| true);
 }
 
 #[test]
@@ -180,8 +169,9 @@ fn bad_models_are_refused_by_kind_and_name_within_memory() {
         let line = work.heron(&call).refused(kind);
         let mentions = model["mention"].as_array().cloned().unwrap_or_default();
         let named = mentions.iter().filter_map(Value::as_str);
+        // A file of zero bytes has nothing that could be named.
         assert!(
-            named.clone().any(|m| line.contains(m)),
+            mentions.is_empty() || named.clone().any(|m| line.contains(m)),
             "{}: `{line}` names none of {:?}",
             path.display(),
             named.collect::<Vec<_>>()

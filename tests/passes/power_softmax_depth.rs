@@ -77,7 +77,13 @@ fn digits_vit_takes_at_most_twelve_levels_from_scores_to_the_product_with_the_in
         })
         .collect();
     manager
-        .run(&AnnotateRanges { inputs: &inputs }, &mut poly)
+        .run(
+            &AnnotateRanges {
+                inputs: &inputs,
+                results: None,
+            },
+            &mut poly,
+        )
         .unwrap();
     manager.run(&Normalise, &mut poly).unwrap();
     let params = ParameterSet::new(Profile::Secure).unwrap();

@@ -24,6 +24,7 @@ use heron_schedule::client::ClientGraph;
 use heron_schedule::params::{ParameterSet, Profile};
 use heron_schedule::proto::Program;
 use heron_schedule::Schedule;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -77,14 +78,16 @@ impl PlainModel {
             }
             other => other?,
         };
-        let (mut inputs, mut results) = (Vec::new(), Vec::new());
-        for (number, user) in users.iter().take(most).enumerate() {
-            inputs.push(prepared(graph, user)?);
-            let found = reference.run(number, user)?;
-            let names = self.outputs.iter().map(|o| o.name.clone());
-            results.push(names.zip(found).collect());
-        }
-        Ok((inputs, results))
+        let first: Vec<(usize, &UserInput)> = users.iter().take(most).enumerate().collect();
+        let both: Outcome<Vec<(Named, Named)>> = first
+            .into_par_iter()
+            .map(|(number, user)| {
+                let found = reference.run(number, user)?;
+                let names = self.outputs.iter().map(|o| o.name.clone());
+                Ok((prepared(graph, user)?, names.zip(found).collect()))
+            })
+            .collect();
+        Ok(both?.into_iter().unzip())
     }
 
     /// The model's results on the first `count` inputs, in the order of the program's outputs.
@@ -97,8 +100,12 @@ impl PlainModel {
         let reference = self.load()?;
         let inputs = calibration::user_inputs(&self.inputs, arrays)?;
         let mut set = OutputSet::new(program);
-        for (number, input) in inputs.iter().take(count).enumerate() {
-            let results = reference.run(number, input)?;
+        let first: Vec<(usize, &UserInput)> = inputs.iter().take(count).enumerate().collect();
+        let all: Outcome<Vec<Vec<Vec<f64>>>> = first
+            .into_par_iter()
+            .map(|(number, input)| Ok(reference.run(number, input)?))
+            .collect();
+        for results in all? {
             let ports = program.outputs.iter().zip(&mut set.ports);
             for (port, values) in ports.filter(|(port, _)| !is_witness(port)) {
                 let found = self.outputs.iter().position(|o| o.name == port.name);

@@ -107,7 +107,8 @@ pub fn matches(
     let mut references: Vec<Evaluated> = Vec::new();
     let mut candidates: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
     for (user, input) in users.iter().zip(&inputs).take(count) {
-        let (Ok(reference), Ok(values)) = (tensor.evaluate(user), poly.evaluate(input)) else {
+        let both = rayon::join(|| tensor.evaluate(user), || poly.evaluate(input));
+        let (Ok(reference), Ok(values)) = both else {
             return Vec::new();
         };
         references.push(reference);

@@ -150,6 +150,23 @@ impl Matrix {
         }
     }
 
+    /// Rows as columns.
+    pub fn transposed(&self) -> Matrix {
+        // In blocks, so that what is read and what is written both stay in the cache.
+        const BLOCK: usize = 32;
+        let mut out = Matrix::zeros(self.cols, self.rows);
+        for r0 in (0..self.rows).step_by(BLOCK) {
+            for c0 in (0..self.cols).step_by(BLOCK) {
+                for r in r0..(r0 + BLOCK).min(self.rows) {
+                    for c in c0..(c0 + BLOCK).min(self.cols) {
+                        out.data[c * self.rows + r] = self.at(r, c);
+                    }
+                }
+            }
+        }
+        out
+    }
+
     /// The value at row `r`, column `c`; both must be in range.
     pub fn at(&self, r: usize, c: usize) -> f64 {
         self.data[r * self.cols + c]

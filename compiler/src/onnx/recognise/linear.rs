@@ -318,7 +318,9 @@ impl Lowerer<'_> {
         n: usize,
     ) -> Step<ValueId> {
         let (t, c) = (view.shape[0], view.shape[1]);
-        let mut terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)> = BTreeMap::new();
+        // Per term the summands (column of the result, column of the source, factor).
+        type Summand = (usize, usize, f64);
+        let mut terms: BTreeMap<TermKey, (Vec<Summand>, Option<Matrix>)> = BTreeMap::new();
         for col in 0..c {
             let slots = slots_of(parts, t, c, col, n);
             for (s, (j, nth)) in slots.into_iter().enumerate() {
@@ -359,16 +361,10 @@ impl Lowerer<'_> {
                         "keep tokens and features apart",
                     ));
                 }
-                let (weight, post) = terms.entry(key).or_insert_with(|| {
-                    (
-                        Matrix::zeros(source.cols, c),
-                        (!uniform).then(|| Matrix::zeros(t, c)),
-                    )
-                });
-                let f = if uniform { present[0] } else { 1.0 };
-                for i in 0..source.cols {
-                    weight.data[i * c + col] += f * source.weight.data[i * n + j];
-                }
+                let (summands, post) = terms
+                    .entry(key)
+                    .or_insert_with(|| (Vec::new(), (!uniform).then(|| Matrix::zeros(t, c))));
+                summands.push((col, j, if uniform { present[0] } else { 1.0 }));
                 if let Some(post) = post {
                     for r in 0..t {
                         post.data[r * c + col] = factors[r];
@@ -376,6 +372,20 @@ impl Lowerer<'_> {
                 }
             }
         }
+        // Row by row: columns of large matrices are far apart in memory.
+        let fill = |summands: Vec<Summand>| {
+            let mut weight = Matrix::zeros(source.cols, c);
+            for i in 0..source.cols {
+                for (col, j, f) in &summands {
+                    weight.data[i * c + col] += f * source.weight.data[i * n + j];
+                }
+            }
+            weight
+        };
+        let terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)> = terms
+            .into_iter()
+            .map(|(key, (summands, post))| (key, (fill(summands), post)))
+            .collect();
         let rotary = terms.values().any(|(_, post)| post.is_some());
         let terms: Vec<LinearTerm> = self.merge(terms, source.rows);
         let kind = self.linear_kind(e, rotary, t, source.rows);

@@ -10,7 +10,6 @@ pub mod print;
 pub(in crate::ir) mod verify;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::graph::{Graph, ValueId};
@@ -52,16 +51,29 @@ pub struct KnownPlan {
     pub fold: Vec<i64>,
 }
 
+/// Odd, its bits mixed: 2^64 over the golden ratio.
+const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash for [`Plaintexts`], on which only speed depends: vectors of one hash are compared.
+pub(crate) fn vector_hash(vector: &[f64]) -> u64 {
+    vector.iter().fold(vector.len() as u64, |hash, v| {
+        // -0 and 0 are one value.
+        (hash ^ (v + 0.0).to_bits())
+            .wrapping_mul(HASH_FACTOR)
+            .rotate_left(29)
+    })
+}
+
 impl Plaintexts {
     /// Stores a vector (its length a power of two), reduced to its period, or finds it.
     pub fn insert(&mut self, mut vector: Vec<f64>) -> PlaintextId {
         reduce_period(&mut vector);
-        let mut hasher = DefaultHasher::new();
-        for v in &vector {
-            // -0 and 0 are one value.
-            (v + 0.0).to_bits().hash(&mut hasher);
-        }
-        let alike = self.known.entry(hasher.finish()).or_default();
+        self.insert_hashed(vector_hash(&vector), vector)
+    }
+
+    /// The same for a vector that is reduced already, with its [`vector_hash`].
+    pub(crate) fn insert_hashed(&mut self, hash: u64, vector: Vec<f64>) -> PlaintextId {
+        let alike = self.known.entry(hash).or_default();
         if let Some(id) = alike.iter().find(|id| *self.vectors[**id] == *vector) {
             return PlaintextId(*id);
         }
