@@ -5,6 +5,7 @@ use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::pass::Manager;
+use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 use heron_schedule::client::ClientGraph;
 use heron_schedule::params::ParameterSet;
@@ -114,6 +115,7 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
         &sites,
         &setting.inputs[..count],
         &reference[..count],
+        Budget::for_levels(usize::from(setting.params.top_usable().0)),
         setting.tolerance,
         &mut Manager::new(),
     )

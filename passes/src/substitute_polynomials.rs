@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 
 use crate::approx::inverse_sqrt::inverse_sqrt;
-use crate::approx::minimax::cheapest;
+use crate::approx::minimax::{cheapest, cheapest_of};
 use crate::approx::reciprocal::reciprocal;
+use crate::approx::relu::relu;
 use crate::ir::graph::ValueId;
 use crate::ir::poly::{Approximation, Evaluation, PolyGraph, PolyOp};
 use crate::ir::shape::{Interval, Matrix, Shape};
@@ -39,6 +40,8 @@ pub struct Budget {
     pub widen_above: f64,
     /// Arguments of activations are widened by this share of their interval's length, at each end.
     pub widen_activation: f64,
+    /// Largest degree of ReLU, whose error falls with 0.14/degree only; below 2^(levels between bootstraps).
+    pub relu_degree: usize,
 }
 
 impl Default for Budget {
@@ -51,11 +54,20 @@ impl Default for Budget {
             widen_below: 1.35,
             widen_above: 1.5,
             widen_activation: 0.12,
+            relu_degree: 511,
         }
     }
 }
 
 impl Budget {
+    /// The default for a chain with this many levels between bootstraps.
+    pub fn for_levels(levels: usize) -> Budget {
+        Budget {
+            relu_degree: (1 << levels.clamp(2, 10)) - 1,
+            ..Budget::default()
+        }
+    }
+
     /// The same margins with every error divided by `factor`.
     pub fn tightened(&self, factor: f64) -> Budget {
         Budget {
@@ -72,9 +84,6 @@ impl Budget {
 const RECIPROCAL_LEVELS: usize = 12;
 /// Largest degree of an activation.
 const ACTIVATION_DEGREE: usize = 127;
-/// Largest degree of ReLU: the error at its corner falls with 0.14/degree only (Bernstein), so that 127 of them left toy-relu-cls 1.4 %
-/// off; the next degree that fills its levels costs one level more and halves that.
-const RELU_DEGREE: usize = 255;
 
 /// The lowering; see the module.
 #[derive(Clone, Debug)]
@@ -468,6 +477,14 @@ impl Block<'_, '_> {
                 "check the calibration inputs",
             ));
         }
+        let interval = match function {
+            // One fit serves every interval around 0.
+            Function::Relu => {
+                let reach = interval.lo.abs().max(interval.hi.abs());
+                Interval::new(-reach, reach)
+            }
+            _ => interval,
+        };
         let (mid, half) = (
             (interval.hi + interval.lo) / 2.0,
             (interval.hi - interval.lo) / 2.0,
@@ -475,15 +492,15 @@ impl Block<'_, '_> {
         let f = |u: f64| function.value(mid + half * u);
         let largest = f(1.0).abs().max(f(-1.0).abs()).max(1e-6);
         let tolerance = self.pass.budget.activation * largest;
-        let (mut first, last) = match function {
-            Function::Relu => (3, RELU_DEGREE),
-            _ => (3, ACTIVATION_DEGREE),
+        let fit = match function {
+            Function::Relu => cheapest_of(
+                |degree| relu(half, degree),
+                tolerance,
+                3,
+                self.pass.budget.relu_degree,
+            ),
+            _ => cheapest(f, |_| 1.0, tolerance, 3, ACTIVATION_DEGREE),
         };
-        // Degrees that the corner rules out need no fit.
-        while function == Function::Relu && first < last && 0.1 * half > tolerance * first as f64 {
-            first = 2 * first + 1;
-        }
-        let fit = cheapest(f, |_| 1.0, tolerance, first, last);
         if fit.error > tolerance && function != Function::Relu {
             return Err(self.refuse(
                 format!("{} on {interval} is {:.1e} off at degree {}", function.name(), fit.error, fit.polynomial.degree()),

@@ -39,17 +39,17 @@ const SHARE: f64 = 0.25;
 const ROUNDS: usize = 4;
 
 /// Runs the poly passes. `calibration` holds prepared inputs, `reference` the model's outputs for them; `tolerance` as in INTERFACE.
-/// Tightens the budget until the approximations use at most a quarter of the tolerance on the calibration inputs.
+/// Tightens `budget` until the approximations use at most a quarter of the tolerance on the calibration inputs.
 pub fn to_poly(
     tensor: &TensorGraph,
     sites: &SiteRanges,
     calibration: &[Named],
     reference: &[Named],
+    mut budget: Budget,
     tolerance: f64,
     manager: &mut Manager<'_>,
 ) -> Result<PolyModel, PassError> {
     let mut best: Option<PolyModel> = None;
-    let mut budget = Budget::default();
     for _ in 0..ROUNDS {
         let model = match attempt(tensor, sites, calibration, reference, budget, manager) {
             Ok(model) => model,

@@ -2,6 +2,7 @@ use heron_passes::ir::poly::{Evaluation, PolyOp};
 use heron_passes::ir::shape::Interval;
 use heron_passes::normalise::{annotate_ranges, normalise};
 use heron_passes::pass::{Ir, Lower, Manager};
+use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 
 use crate::support::{
@@ -41,6 +42,7 @@ fn every_argument_of_a_bootstrap_fits_and_the_error_keeps_the_budget() {
         &sites,
         &inputs,
         &outputs,
+        Budget::default(),
         1e-2,
         &mut Manager::new(),
     )

@@ -45,7 +45,16 @@ fn dumped() -> Vec<(String, String, String)> {
         stages.push((s.pass.to_string(), s.stage.to_string(), s.text.to_string()))
     }));
     manager.enter("onnx", &tensor).unwrap();
-    let poly = to_poly(&tensor, sites, &inputs, &outputs, 1e-1, &mut manager).unwrap();
+    let poly = to_poly(
+        &tensor,
+        sites,
+        &inputs,
+        &outputs,
+        Budget::default(),
+        1e-1,
+        &mut manager,
+    )
+    .unwrap();
     let pass = LowerPacked {
         slots: SETTINGS.slots,
         batch: None,

@@ -120,6 +120,7 @@ impl Attention {
             &sites,
             &inputs,
             &reference,
+            Budget::default(),
             tolerance,
             &mut Manager::new(),
         )

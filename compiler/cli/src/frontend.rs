@@ -18,6 +18,7 @@ use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
+use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 use heron_passes::witness;
 use heron_schedule::client::ClientGraph;
@@ -261,17 +262,18 @@ pub fn compile(
         }));
     }
     manager.enter("onnx", &tensor)?;
+    // What approximations and the variant reckon with; the model's own set is chosen below.
+    let named = ParameterSet::new(options.profile)?;
     let mut poly = to_poly(
         &tensor,
         &sites,
         &inputs,
         &reference,
+        Budget::for_levels(usize::from(named.top_usable().0)),
         options.tolerance,
         &mut manager,
     )?;
     let pairs = matches(&tensor, &poly.graph, &poly.outputs, &users, &inputs);
-    // What the variant is priced on; the model's own set is chosen below.
-    let named = ParameterSet::new(options.profile)?;
     if options.witness {
         witness::add(&mut poly.graph);
     }

@@ -127,9 +127,14 @@ pub fn cheapest(
     first: usize,
     last: usize,
 ) -> Fit {
+    cheapest_of(|degree| minimax(f, weight, degree), tolerance, first, last)
+}
+
+/// The same for fits made otherwise.
+pub fn cheapest_of(fit: impl Fn(usize) -> Fit, tolerance: f64, first: usize, last: usize) -> Fit {
     let mut degree = first;
     loop {
-        let fit = minimax(f, weight, degree);
+        let fit = fit(degree);
         if fit.error <= tolerance || 2 * degree + 1 > last {
             return fit;
         }

@@ -8,6 +8,7 @@ pub mod functions;
 pub mod inverse_sqrt;
 pub mod minimax;
 pub mod reciprocal;
+pub mod relu;
 pub mod remez;
 pub mod softmax;
 pub mod softmax_rows;
