@@ -109,7 +109,6 @@ fn trained_models_compile_to_what_is_pinned() {
 }
 
 #[test]
-#[ignore = "needs masks as graph inputs; take this away with them"]
 fn exported_bert_compiles_to_what_is_pinned() {
     for name in ["hf-bert-tiny-torchscript", "hf-bert-tiny-dynamo"] {
         let model = repository(&format!("../shared/models/{name}.onnx"));
