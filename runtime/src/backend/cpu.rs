@@ -1,6 +1,7 @@
 //! The CPU: thin calls to `ring`, parallel over limbs.
 
-use super::{Backend, Decomposition};
+use super::fused::KeyShape;
+use super::{Backend, Decomposition, Pairs, Rotation, Triple};
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweContext, RlweError, RowLimbs};
 use num_bigint::BigInt;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 /// Residues in memory, arithmetic by `ring`.
 #[derive(Clone, Debug)]
 pub struct Cpu {
-    context: Arc<RlweContext>,
+    pub(super) context: Arc<RlweContext>,
 }
 
 impl Cpu {
@@ -148,26 +149,7 @@ impl Backend for Cpu {
             .enumerate()
             .for_each(|(e, (low, high))| {
                 let id = row.extended[e];
-                let terms: Vec<_> = row
-                    .digits
-                    .iter()
-                    .zip(&digits.digits)
-                    .zip(&shape.digits)
-                    .filter_map(|((live, extended), &stored)| {
-                        // A digit's own limbs are the polynomial itself.
-                        let digit = extended.limb_of(id).or_else(|| {
-                            live.limbs
-                                .contains(&id)
-                                .then(|| digits.original.limb_of(id))?
-                        })?;
-                        let position = shape.positions[e];
-                        Some((
-                            digit,
-                            key.limb(stored, 0, position),
-                            key.limb(stored, 1, position),
-                        ))
-                    })
-                    .collect();
+                let terms = shape.terms(e, digits, key, row);
                 ring.limb_inner_product_pair(id, (low, high), &terms);
             });
         Ok((low, high))
@@ -185,40 +167,28 @@ impl Backend for Cpu {
                 }
             });
     }
-}
 
-/// Where the limbs and digits of a row are in a key.
-struct KeyShape {
-    /// Storage position of each limb of the row's QP.
-    positions: Vec<usize>,
-    /// Stored digit of each live digit.
-    digits: Vec<usize>,
-}
+    fn rotated_products(
+        &self,
+        digits: &Decomposition<RnsPoly>,
+        c0: &RnsPoly,
+        rotations: &[Rotation<'_>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<RnsPoly>, RlweError> {
+        self.fused_rotated_products(digits, c0, rotations, row)
+    }
 
-impl KeyShape {
-    fn new(key: &KeySwitchingKey, row: &RowLimbs) -> Result<Self, RlweError> {
-        let positions: Vec<usize> = row
-            .extended
-            .iter()
-            .filter_map(|&l| key.position_of(l))
-            .collect();
-        let digits: Vec<usize> = row
-            .digits
-            .iter()
-            .filter_map(|d| d.limbs.first().and_then(|&l| key.digit_of(l)))
-            .collect();
-        // The special limbs a key was made with decide what it divides by: they must be the row's, not merely contain them.
-        let special = row.extended.len() - row.limbs.len();
-        if positions.len() != row.extended.len()
-            || digits.len() != row.digits.len()
-            || key.special().len() != special
-        {
-            return Err(RlweError::KeyRow {
-                kind: key.kind(),
-                row: row.level,
-                missing: row.extended.len() - positions.len(),
-            });
-        }
-        Ok(Self { positions, digits })
+    fn switch_and_add(
+        &self,
+        pair: (&RnsPoly, &RnsPoly),
+        rotation: Rotation<'_>,
+        row: &RowLimbs,
+        sum: &mut (RnsPoly, RnsPoly),
+    ) -> Result<(), RlweError> {
+        self.fused_switch_and_add(pair, rotation, row, sum)
+    }
+
+    fn sums(&self, sums: &[Vec<Triple<'_, RnsPoly>>], row: &RowLimbs) -> Pairs<RnsPoly> {
+        self.fused_sums(sums, row)
     }
 }

@@ -1,7 +1,11 @@
 //! The contract at limb height: everything the evaluator does to residues. `cpu` is the readable truth; another backend computes the
 //! same residues, bit for bit. Polynomials are handles that move and are never copied silently between machines.
 
+pub mod compose;
 pub mod cpu;
+mod fused;
+#[cfg(test)]
+mod fused_tests;
 
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
@@ -18,6 +22,21 @@ pub struct Decomposition<P> {
     /// For each live digit of the row, its extension to [`crate::rlwe::LiveDigit::others`], in evaluation form.
     pub digits: Vec<P>,
 }
+
+/// A rotation: its automorphism and the key that switches back afterwards.
+#[derive(Clone, Copy)]
+pub struct Rotation<'a> {
+    /// X → X^g.
+    pub element: GaloisElement,
+    /// From the rotated secret.
+    pub key: &'a KeySwitchingKey,
+}
+
+/// (a, b, c), of which a·b and a·c are summed; a may be compressed ([`RnsPoly::compressed`]).
+pub type Triple<'a, P> = (&'a P, &'a P, &'a P);
+
+/// Both halves of some ciphertexts.
+pub type Pairs<P> = Vec<(P, P)>;
 
 /// Operations on residues. Unless said otherwise operands are in evaluation form, operands are matched by limb, a right-hand operand may
 /// hold more limbs than the left one, and a missing limb or a wrong form is a bug of the caller and panics.
@@ -90,4 +109,37 @@ pub trait Backend: Send + Sync {
     ) -> Result<(Self::Poly, Self::Poly), RlweError>;
     /// `acc += factor · a` on the limbs of `a`, with one constant per storage position of `a`. Limbs of `acc` that `a` lacks stay.
     fn add_scaled(&self, acc: &mut Self::Poly, a: &Self::Poly, factor: &[u32]);
+    /// For each rotation g of (c0, c1), with `digits` those of c1: P · (c0, c1)(X^g) under the main secret, on the row's QP.
+    fn rotated_products(
+        &self,
+        digits: &Decomposition<Self::Poly>,
+        c0: &Self::Poly,
+        rotations: &[Rotation<'_>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<Self::Poly>, RlweError>
+    where
+        Self: Sized,
+    {
+        compose::rotated_products(self, digits, c0, rotations, row)
+    }
+    /// `sum += ((low, 0) + k)(X^g)`, k the key product of the digits of `high`; `high` is on the row's limbs, all else on its QP.
+    fn switch_and_add(
+        &self,
+        pair: (&Self::Poly, &Self::Poly),
+        rotation: Rotation<'_>,
+        row: &RowLimbs,
+        sum: &mut (Self::Poly, Self::Poly),
+    ) -> Result<(), RlweError>
+    where
+        Self: Sized,
+    {
+        compose::switch_and_add(self, pair, rotation, row, sum)
+    }
+    /// Several [`Backend::inner_product_pair`] on the row's QP, which may share factors.
+    fn sums(&self, sums: &[Vec<Triple<'_, Self::Poly>>], row: &RowLimbs) -> Pairs<Self::Poly>
+    where
+        Self: Sized,
+    {
+        compose::sums(self, sums, row)
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::diagonals::Diagonals;
 use super::BootstrapError;
-use crate::backend::Backend;
+use crate::backend::{Backend, Rotation, Triple};
 use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use crate::ring::GaloisElement;
@@ -152,50 +152,58 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
         }
         let element = |step: i64| evaluator.rotation_element(RotationStep(step));
         let digits = backend.decompose(c1.clone(), row)?;
-        let babies = self
-            .steps
-            .babies
-            .iter()
-            .map(|&step| {
-                let g = element(step);
-                if g.value() == 1 {
-                    let lifted = |c: &P| {
-                        let mut sum = backend.zero(&row.extended, crate::ring::Form::Evaluation);
-                        backend.add_scaled(&mut sum, c, &row.special_product);
-                        sum
-                    };
-                    return Ok((lifted(c0), lifted(c1)));
-                }
-                let key = evaluator.keys().get(KeyKind::Galois(g))?;
-                let (mut low, high) = backend.key_product(&digits, key, row)?;
-                backend.add_scaled(&mut low, c0, &row.special_product);
-                Ok((
-                    backend.automorphism(&low, g),
-                    backend.automorphism(&high, g),
-                ))
-            })
-            .collect::<Result<Vec<(P, P)>, BootstrapError>>()?;
+        let mut rotations = Vec::new();
+        for &step in &self.steps.babies {
+            let element = element(step);
+            if element.value() != 1 {
+                let key = evaluator.keys().get(KeyKind::Galois(element))?;
+                rotations.push(Rotation { element, key });
+            }
+        }
+        let mut moved = backend
+            .rotated_products(&digits, c0, &rotations, row)?
+            .into_iter();
+        let mut babies: Vec<(P, P)> = Vec::with_capacity(self.steps.babies.len());
+        for &step in &self.steps.babies {
+            let lifted = |c: &P| {
+                let mut sum = backend.zero(&row.extended, crate::ring::Form::Evaluation);
+                backend.add_scaled(&mut sum, c, &row.special_product);
+                sum
+            };
+            babies.push(match element(step).value() {
+                1 => (lifted(c0), lifted(c1)),
+                _ => moved.next().ok_or(BootstrapError::Circuit {
+                    what: "a rotation gave no result",
+                })?,
+            });
+        }
         drop(digits);
+        let terms: Vec<Vec<Triple<'_, P>>> = self
+            .steps
+            .giants
+            .iter()
+            .zip(&self.diagonals)
+            .map(|((_, positions), diagonals)| {
+                positions
+                    .iter()
+                    .zip(diagonals)
+                    .filter_map(|(&position, diagonal)| {
+                        let (low, high) = babies.get(position)?;
+                        Some((diagonal, low, high))
+                    })
+                    .collect()
+            })
+            .collect();
+        let products = backend.sums(&terms, row);
+        drop(terms);
+        drop(babies);
         let mut sum: Option<(P, P)> = None;
-        for ((giant, positions), diagonals) in self.steps.giants.iter().zip(&self.diagonals) {
-            let triples: Vec<(&P, &P, &P)> = positions
-                .iter()
-                .zip(diagonals)
-                .filter_map(|(&position, d)| {
-                    let (low, high) = babies.get(position)?;
-                    Some((d, low, high))
-                })
-                .collect();
-            let (mut low, mut high) = backend.inner_product_pair(&triples, &row.extended);
-            let g = element(*giant);
-            if g.value() != 1 {
-                let key = evaluator.keys().get(KeyKind::Galois(g))?;
-                let divided = backend.divide_and_round(&high, &row.limbs, None)?;
-                let digits = backend.decompose(divided, row)?;
-                let (more, switched) = backend.key_product(&digits, key, row)?;
-                backend.add_assign(&mut low, &more);
-                low = backend.automorphism(&low, g);
-                high = backend.automorphism(&switched, g);
+        let mut turned = Vec::new();
+        for ((giant, _), (low, high)) in self.steps.giants.iter().zip(products) {
+            let element = element(*giant);
+            if element.value() != 1 {
+                turned.push((element, low, high));
+                continue;
             }
             match &mut sum {
                 None => sum = Some((low, high)),
@@ -204,6 +212,13 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
                     backend.add_assign(b, &high);
                 }
             }
+        }
+        for (element, low, high) in turned {
+            let key = evaluator.keys().get(KeyKind::Galois(element))?;
+            let divided = backend.divide_and_round(&high, &row.limbs, None)?;
+            let zero = || backend.zero(&row.extended, crate::ring::Form::Evaluation);
+            let sum = sum.get_or_insert_with(|| (zero(), zero()));
+            backend.switch_and_add((&low, &divided), Rotation { element, key }, row, sum)?;
         }
         let (low, high) = sum.ok_or(BootstrapError::Circuit {
             what: "a linear map has no diagonal",

@@ -6,8 +6,8 @@
 
 use super::multiply::two;
 use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
-use crate::backend::Backend;
-use crate::rlwe::{key_switch, KeyKind, RowLimbs};
+use crate::backend::{Backend, Rotation};
+use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::{Level, Scale};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -181,21 +181,25 @@ impl<B: Backend> Evaluator<B> {
             false => None,
         };
         let mut rotated = BTreeMap::new();
-        for step in steps {
-            let g = self.rotation_element(step);
-            let pair = match &digits {
-                Some(digits) if g.value() != 1 => {
-                    let key = self.keys.get(KeyKind::Galois(g))?;
-                    let (mut low, high) = self.backend.key_product(digits, key, row)?;
-                    self.backend.add_scaled(&mut low, c0, &row.special_product);
-                    (
-                        self.backend.automorphism(&low, g),
-                        self.backend.automorphism(&high, g),
-                    )
-                }
-                _ => (self.lifted(c0, row), self.lifted(c1, row)),
-            };
-            rotated.insert(step, pair);
+        if let Some(digits) = &digits {
+            let moving: Vec<RotationStep> = steps
+                .iter()
+                .copied()
+                .filter(|&s| !self.is_identity(s))
+                .collect();
+            let rotations = moving
+                .iter()
+                .map(|&step| {
+                    let element = self.rotation_element(step);
+                    let key = self.keys.get(KeyKind::Galois(element))?;
+                    Ok(Rotation { element, key })
+                })
+                .collect::<Result<Vec<_>, CkksError>>()?;
+            let products = self.backend.rotated_products(digits, c0, &rotations, row)?;
+            rotated.extend(moving.into_iter().zip(products));
+        }
+        for step in steps.into_iter().filter(|&s| self.is_identity(s)) {
+            rotated.insert(step, (self.lifted(c0, row), self.lifted(c1, row)));
         }
         Ok(rotated)
     }
@@ -271,24 +275,18 @@ impl<B: Backend> Evaluator<B> {
                 continue;
             }
             let key = self.keys.get(KeyKind::Galois(g))?;
-            let (switched_low, switched_high) = match sum.basis {
-                Basis::Row => {
-                    let (mut l, h) = key_switch::switch_extended(&self.backend, high, key, row)?;
-                    self.backend.add_scaled(&mut l, &low, &row.special_product);
-                    (l, h)
-                }
-                Basis::Extended => {
-                    let high = self.backend.divide_and_round(&high, &row.limbs, None)?;
-                    let (mut l, h) = key_switch::switch_extended(&self.backend, high, key, row)?;
-                    self.backend.add_assign(&mut l, &low);
-                    (l, h)
-                }
+            let (low, high) = match sum.basis {
+                Basis::Row => (self.lifted(&low, row), high),
+                Basis::Extended => (low, self.backend.divide_and_round(&high, &row.limbs, None)?),
             };
-            let permuted = (
-                self.backend.automorphism(&switched_low, g),
-                self.backend.automorphism(&switched_high, g),
-            );
-            add_pair(&self.backend, &mut total, permuted);
+            let zero = || {
+                self.backend
+                    .zero(&row.extended, crate::ring::Form::Evaluation)
+            };
+            let total = total.get_or_insert_with(|| (zero(), zero()));
+            let rotation = Rotation { element: g, key };
+            self.backend
+                .switch_and_add((&low, &high), rotation, row, total)?;
         }
         let (mut low, mut high) = match (total, total_row) {
             (Some((mut low, mut high)), Some((l, h))) => {

@@ -96,7 +96,7 @@ impl RingContext {
     }
 
     /// The table of [`RingContext::evaluation_permutation`] in the form the kernels use, cached.
-    fn block_permutation(&self, g: GaloisElement) -> Arc<BlockPermutation> {
+    pub(crate) fn block_permutation(&self, g: GaloisElement) -> Arc<BlockPermutation> {
         cached(self.permutation_cache(), &g.value(), || {
             BlockPermutation::new(self.log_n(), g)
         })
@@ -147,7 +147,7 @@ impl BlockPermutation {
         Self { runs, orders }
     }
 
-    fn apply(&self, set: InstructionSet, to: &mut [u32], from: &[u32]) {
+    pub(crate) fn apply(&self, set: InstructionSet, to: &mut [u32], from: &[u32]) {
         assert!(to.len() == RUN * self.runs.len() && from.len() == to.len());
         #[cfg(target_arch = "x86_64")]
         if set == InstructionSet::Avx512 {

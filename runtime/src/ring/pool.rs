@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
 /// Bytes kept for reuse; above this, dropped buffers go back to the allocator.
-const KEPT_BYTES: usize = 3 << 29;
+const KEPT_BYTES: usize = 1 << 31;
 
 struct Shelves {
     by_length: BTreeMap<usize, Vec<Vec<u32>>>,

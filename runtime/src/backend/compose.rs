@@ -1,0 +1,61 @@
+//! What a backend may do in one go, from its single operations: the meaning of those, and enough for a backend that has nothing better.
+
+use super::{Backend, Decomposition, Pairs, Rotation, Triple};
+use crate::rlwe::{RlweError, RowLimbs};
+
+/// See [`Backend::rotated_products`].
+///
+/// # Errors
+/// If a key lacks a limb of the row.
+pub fn rotated_products<B: Backend>(
+    backend: &B,
+    digits: &Decomposition<B::Poly>,
+    c0: &B::Poly,
+    rotations: &[Rotation<'_>],
+    row: &RowLimbs,
+) -> Result<Pairs<B::Poly>, RlweError> {
+    rotations
+        .iter()
+        .map(|rotation| {
+            let (mut low, high) = backend.key_product(digits, rotation.key, row)?;
+            backend.add_scaled(&mut low, c0, &row.special_product);
+            Ok((
+                backend.automorphism(&low, rotation.element),
+                backend.automorphism(&high, rotation.element),
+            ))
+        })
+        .collect()
+}
+
+/// See [`Backend::switch_and_add`].
+///
+/// # Errors
+/// If the key lacks a limb of the row.
+pub fn switch_and_add<B: Backend>(
+    backend: &B,
+    (low, high): (&B::Poly, &B::Poly),
+    rotation: Rotation<'_>,
+    row: &RowLimbs,
+    sum: &mut (B::Poly, B::Poly),
+) -> Result<(), RlweError> {
+    let digits = backend.decompose(high.clone(), row)?;
+    let (mut switched, high) = backend.key_product(&digits, rotation.key, row)?;
+    backend.add_assign(&mut switched, low);
+    backend.add_assign(
+        &mut sum.0,
+        &backend.automorphism(&switched, rotation.element),
+    );
+    backend.add_assign(&mut sum.1, &backend.automorphism(&high, rotation.element));
+    Ok(())
+}
+
+/// See [`Backend::sums`].
+pub fn sums<B: Backend>(
+    backend: &B,
+    sums: &[Vec<Triple<'_, B::Poly>>],
+    row: &RowLimbs,
+) -> Pairs<B::Poly> {
+    sums.iter()
+        .map(|triples| backend.inner_product_pair(triples, &row.extended))
+        .collect()
+}

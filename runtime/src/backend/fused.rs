@@ -1,0 +1,225 @@
+//! Runs of operations on the CPU that pass over memory once: limb by limb, what one step leaves in the second-level cache the next one reads.
+//!
+//! A key switch at the top row touches some hundred megabytes, far more than any cache holds, and its arithmetic is cheap: the memory bus sets
+//! its pace. Residues are canonical after each step, so results are bit for bit those of the single operations
+//! ([`super::compose`], which tests hold against these).
+
+use super::{Backend, Cpu, Decomposition, Pairs, Rotation, Triple};
+use crate::ring::pool::Buffer;
+use crate::ring::{Form, RingContext, RnsPoly};
+use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
+use rayon::prelude::*;
+
+/// Words of a limb worked on at a time in sums of products: with eight rotated pairs a block takes half a megabyte.
+const BLOCK: usize = 8192;
+
+/// Where the limbs and digits of a row are in a key.
+pub(super) struct KeyShape {
+    /// Storage position of each limb of the row's QP.
+    positions: Vec<usize>,
+    /// Stored digit of each live digit.
+    digits: Vec<usize>,
+}
+
+impl KeyShape {
+    pub(super) fn new(key: &KeySwitchingKey, row: &RowLimbs) -> Result<Self, RlweError> {
+        let positions: Vec<usize> = row
+            .extended
+            .iter()
+            .filter_map(|&l| key.position_of(l))
+            .collect();
+        let digits: Vec<usize> = row
+            .digits
+            .iter()
+            .filter_map(|d| d.limbs.first().and_then(|&l| key.digit_of(l)))
+            .collect();
+        // The special limbs a key was made with decide what it divides by: they must be the row's, not merely contain them.
+        let special = row.extended.len() - row.limbs.len();
+        if positions.len() != row.extended.len()
+            || digits.len() != row.digits.len()
+            || key.special().len() != special
+        {
+            return Err(RlweError::KeyRow {
+                kind: key.kind(),
+                row: row.level,
+                missing: row.extended.len() - positions.len(),
+            });
+        }
+        Ok(Self { positions, digits })
+    }
+
+    /// (digit, key, key) on limb number `e` of the row's QP.
+    pub(super) fn terms<'a>(
+        &self,
+        e: usize,
+        digits: &'a Decomposition<RnsPoly>,
+        key: &'a KeySwitchingKey,
+        row: &RowLimbs,
+    ) -> Vec<(&'a [u32], &'a [u32], &'a [u32])> {
+        let id = row.extended[e];
+        let live = row.digits.iter().zip(&digits.digits).zip(&self.digits);
+        live.filter_map(|((live, extended), &stored)| {
+            // A digit's own limbs are the polynomial itself.
+            let digit = extended.limb_of(id).or_else(|| {
+                live.limbs
+                    .contains(&id)
+                    .then(|| digits.original.limb_of(id))?
+            })?;
+            let position = self.positions[e];
+            Some((
+                digit,
+                key.limb(stored, 0, position),
+                key.limb(stored, 1, position),
+            ))
+        })
+        .collect()
+    }
+}
+
+/// Both halves of some polynomials, limb by limb: entry e holds limb e of each.
+type Columns<'a> = Vec<Vec<(&'a mut [u32], &'a mut [u32])>>;
+
+fn columns(pairs: &mut [(RnsPoly, RnsPoly)], n: usize, limbs: usize) -> Columns<'_> {
+    let mut columns: Columns<'_> = (0..limbs)
+        .map(|_| Vec::with_capacity(pairs.len()))
+        .collect();
+    for (low, high) in pairs {
+        let chunks = low.data_mut().chunks_mut(n);
+        for (column, pair) in columns
+            .iter_mut()
+            .zip(chunks.zip(high.data_mut().chunks_mut(n)))
+        {
+            column.push(pair);
+        }
+    }
+    columns
+}
+
+fn scratch_pairs(ring: &RingContext, count: usize, limbs: &RowLimbs) -> Pairs<RnsPoly> {
+    let one = || RnsPoly::scratch(ring, &limbs.extended, Form::Evaluation);
+    (0..count).map(|_| (one(), one())).collect()
+}
+
+impl Cpu {
+    pub(super) fn fused_rotated_products(
+        &self,
+        digits: &Decomposition<RnsPoly>,
+        c0: &RnsPoly,
+        rotations: &[Rotation<'_>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<RnsPoly>, RlweError> {
+        let ring = self.context.ring();
+        let n = ring.degree();
+        let shapes = rotations
+            .iter()
+            .map(|r| KeyShape::new(r.key, row))
+            .collect::<Result<Vec<_>, _>>()?;
+        let permutations: Vec<_> = rotations
+            .iter()
+            .map(|r| ring.block_permutation(r.element))
+            .collect();
+        let mut results = scratch_pairs(ring, rotations.len(), row);
+        columns(&mut results, n, row.extended.len())
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(e, column)| {
+                let id = row.extended[e];
+                let mut scratch = Buffer::scratch(2 * n);
+                let (low, high) = scratch.split_at_mut(n);
+                let all = rotations.iter().zip(&shapes).zip(&permutations);
+                for (((rotation, shape), permutation), to) in all.zip(column) {
+                    let terms = shape.terms(e, digits, rotation.key, row);
+                    ring.limb_inner_product_pair(id, (low, high), &terms);
+                    if let Some(position) = c0.position_of(id) {
+                        let factor = row.special_product[position];
+                        ring.limb_add_scaled(id, low, c0.limb(position), factor);
+                    }
+                    permutation.apply(ring.instruction_set(), to.0, low);
+                    permutation.apply(ring.instruction_set(), to.1, high);
+                }
+            });
+        Ok(results)
+    }
+
+    pub(super) fn fused_switch_and_add(
+        &self,
+        (low, high): (&RnsPoly, &RnsPoly),
+        rotation: Rotation<'_>,
+        row: &RowLimbs,
+        sum: &mut (RnsPoly, RnsPoly),
+    ) -> Result<(), RlweError> {
+        let ring = self.context.ring();
+        let n = ring.degree();
+        let key = rotation.key;
+        let shape = KeyShape::new(key, row)?;
+        let digits = self.decompose(high.clone(), row)?;
+        let permutation = ring.block_permutation(rotation.element);
+        sum.0
+            .data_mut()
+            .par_chunks_mut(n)
+            .zip(sum.1.data_mut().par_chunks_mut(n))
+            .enumerate()
+            .for_each(|(e, (to_low, to_high))| {
+                let id = row.extended[e];
+                let mut scratch = Buffer::scratch(3 * n);
+                let (x, rest) = scratch.split_at_mut(n);
+                let (y, turned) = rest.split_at_mut(n);
+                let terms = shape.terms(e, &digits, key, row);
+                ring.limb_inner_product_pair(id, (x, y), &terms);
+                ring.limb_add(id, x, low.limb(low.require(id)));
+                permutation.apply(ring.instruction_set(), turned, x);
+                ring.limb_add(id, to_low, turned);
+                permutation.apply(ring.instruction_set(), turned, y);
+                ring.limb_add(id, to_high, turned);
+            });
+        Ok(())
+    }
+
+    pub(super) fn fused_sums(
+        &self,
+        sums: &[Vec<Triple<'_, RnsPoly>>],
+        row: &RowLimbs,
+    ) -> Pairs<RnsPoly> {
+        let ring = self.context.ring();
+        let n = ring.degree();
+        let block = n.min(BLOCK);
+        let mut results = scratch_pairs(ring, sums.len(), row);
+        columns(&mut results, n, row.extended.len())
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(e, mut column)| {
+                let id = row.extended[e];
+                let most = sums.iter().map(Vec::len).max().unwrap_or(0);
+                let mut expanded = Buffer::scratch(block * most);
+                for start in (0..n).step_by(block) {
+                    let range = start..start + block;
+                    for (triples, to) in sums.iter().zip(&mut column) {
+                        for ((a, _, _), run) in triples.iter().zip(expanded.chunks_mut(block)) {
+                            if a.degree() < n {
+                                a.expand_limb(a.require(id), n, start, run);
+                            }
+                        }
+                        let terms: Vec<(&[u32], &[u32], &[u32])> = triples
+                            .iter()
+                            .zip(expanded.chunks(block))
+                            .map(|((a, b, c), run)| {
+                                let a = match a.degree() < n {
+                                    true => run,
+                                    false => &a.limb(a.require(id))[range.clone()],
+                                };
+                                let piece = |p: &'_ RnsPoly| p.require(id);
+                                (
+                                    a,
+                                    &b.limb(piece(b))[range.clone()],
+                                    &c.limb(piece(c))[range.clone()],
+                                )
+                            })
+                            .collect();
+                        let to = (&mut to.0[range.clone()], &mut to.1[range.clone()]);
+                        ring.limb_inner_product_pair(id, to, &terms);
+                    }
+                }
+            });
+        results
+    }
+}
