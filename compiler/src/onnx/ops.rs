@@ -106,6 +106,23 @@ impl Call<'_> {
             None => Ok(None),
         }
     }
+
+    /// The axes that a reduction of an operand of this rank goes over, ascending; `None` where it leaves the operand as it is.
+    pub(super) fn reduced_axes(&self, rank: usize) -> Step<Option<Vec<usize>>> {
+        match self.axes(1)? {
+            Some(a) if !a.is_empty() => {
+                let mut axes = a
+                    .iter()
+                    .map(|&a| axis(a, rank, false))
+                    .collect::<Step<Vec<usize>>>()?;
+                axes.sort_unstable();
+                axes.dedup();
+                Ok(Some(axes))
+            }
+            _ if self.int("noop_with_empty_axes", 0) != 0 => Ok(None),
+            _ => Ok(Some((0..rank).collect())),
+        }
+    }
 }
 
 /// An axis counted from the front; `rank` itself is allowed when `past` is.

@@ -438,18 +438,8 @@ fn cumulative(call: &Call, exprs: &mut Exprs) -> Step<Val> {
 fn reduce(call: &Call, exprs: &mut Exprs) -> Step<Val> {
     let x = call.input(0)?;
     let rank = x.shape().len();
-    let axes: Vec<usize> = match call.axes(1)? {
-        Some(a) if !a.is_empty() => {
-            let mut axes = a
-                .iter()
-                .map(|&a| axis(a, rank, false))
-                .collect::<Step<Vec<usize>>>()?;
-            axes.sort_unstable();
-            axes.dedup();
-            axes
-        }
-        _ if call.int("noop_with_empty_axes", 0) != 0 => return Ok(x.clone()),
-        _ => (0..rank).collect(),
+    let Some(axes) = call.reduced_axes(rank)? else {
+        return Ok(x.clone());
     };
     let (groups, perm, l) = grouped(x, &axes)?;
     if l == 0 {

@@ -167,18 +167,8 @@ fn fold(x: &Val, axes: &[usize], keep: bool, exprs: &mut Exprs, max: bool) -> St
 
 fn reduce(call: &Call, x: &Val, exprs: &mut Exprs) -> Step<Val> {
     let rank = x.shape().len();
-    let axes = match call.axes(1)? {
-        Some(a) if !a.is_empty() => {
-            let mut axes = a
-                .iter()
-                .map(|&a| axis(a, rank, false))
-                .collect::<Step<Vec<usize>>>()?;
-            axes.sort_unstable();
-            axes.dedup();
-            axes
-        }
-        _ if call.int("noop_with_empty_axes", 0) != 0 => return Ok(x.clone()),
-        _ => (0..rank).collect(),
+    let Some(axes) = call.reduced_axes(rank)? else {
+        return Ok(x.clone());
     };
     let keep = call.int("keepdims", 1) != 0;
     let n: usize = axes.iter().map(|&i| x.shape()[i]).product();
