@@ -189,6 +189,7 @@ impl Backend for Cpu {
     }
 
     fn sums(&self, sums: &[Vec<Triple<'_, RnsPoly>>], row: &RowLimbs) -> Pairs<RnsPoly> {
-        self.fused_sums(sums, row)
+        let sums: Vec<&[Triple<'_, RnsPoly>]> = sums.iter().map(Vec::as_slice).collect();
+        self.ring().inner_product_pairs(&sums, &row.extended)
     }
 }

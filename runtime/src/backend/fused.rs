@@ -4,14 +4,12 @@
 //! its pace. Residues are canonical after each step, so results are bit for bit those of the single operations
 //! ([`super::compose`], which tests hold against these).
 
-use super::{Backend, Cpu, Decomposition, Pairs, Rotation, Triple};
+use super::{Backend, Cpu, Decomposition, Pairs, Rotation};
+use crate::ring::limb_columns;
 use crate::ring::pool::Buffer;
-use crate::ring::{Form, RingContext, RnsPoly};
+use crate::ring::{Form, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
 use rayon::prelude::*;
-
-/// Words of a limb worked on at a time in sums of products: with eight rotated pairs a block takes half a megabyte.
-const BLOCK: usize = 8192;
 
 /// Where the limbs and digits of a row are in a key.
 pub(super) struct KeyShape {
@@ -76,30 +74,6 @@ impl KeyShape {
     }
 }
 
-/// Both halves of some polynomials, limb by limb: entry e holds limb e of each.
-type Columns<'a> = Vec<Vec<(&'a mut [u32], &'a mut [u32])>>;
-
-fn columns(pairs: &mut [(RnsPoly, RnsPoly)], n: usize, limbs: usize) -> Columns<'_> {
-    let mut columns: Columns<'_> = (0..limbs)
-        .map(|_| Vec::with_capacity(pairs.len()))
-        .collect();
-    for (low, high) in pairs {
-        let chunks = low.data_mut().chunks_mut(n);
-        for (column, pair) in columns
-            .iter_mut()
-            .zip(chunks.zip(high.data_mut().chunks_mut(n)))
-        {
-            column.push(pair);
-        }
-    }
-    columns
-}
-
-fn scratch_pairs(ring: &RingContext, count: usize, limbs: &RowLimbs) -> Pairs<RnsPoly> {
-    let one = || RnsPoly::scratch(ring, &limbs.extended, Form::Evaluation);
-    (0..count).map(|_| (one(), one())).collect()
-}
-
 impl Cpu {
     pub(super) fn fused_rotated_products(
         &self,
@@ -118,8 +92,9 @@ impl Cpu {
             .iter()
             .map(|r| ring.block_permutation(r.element))
             .collect();
-        let mut results = scratch_pairs(ring, rotations.len(), row);
-        columns(&mut results, n, row.extended.len())
+        let scratch = || RnsPoly::scratch(ring, &row.extended, Form::Evaluation);
+        let mut results: Vec<_> = rotations.iter().map(|_| (scratch(), scratch())).collect();
+        limb_columns(&mut results, n, row.extended.len())
             .into_par_iter()
             .enumerate()
             .for_each(|(e, column)| {
@@ -173,53 +148,5 @@ impl Cpu {
                 ring.limb_add(id, to_high, turned);
             });
         Ok(())
-    }
-
-    pub(super) fn fused_sums(
-        &self,
-        sums: &[Vec<Triple<'_, RnsPoly>>],
-        row: &RowLimbs,
-    ) -> Pairs<RnsPoly> {
-        let ring = self.context.ring();
-        let n = ring.degree();
-        let block = n.min(BLOCK);
-        let mut results = scratch_pairs(ring, sums.len(), row);
-        columns(&mut results, n, row.extended.len())
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(e, mut column)| {
-                let id = row.extended[e];
-                let most = sums.iter().map(Vec::len).max().unwrap_or(0);
-                let mut expanded = Buffer::scratch(block * most);
-                for start in (0..n).step_by(block) {
-                    let range = start..start + block;
-                    for (triples, to) in sums.iter().zip(&mut column) {
-                        for ((a, _, _), run) in triples.iter().zip(expanded.chunks_mut(block)) {
-                            if a.degree() < n {
-                                a.expand_limb(a.require(id), n, start, run);
-                            }
-                        }
-                        let terms: Vec<(&[u32], &[u32], &[u32])> = triples
-                            .iter()
-                            .zip(expanded.chunks(block))
-                            .map(|((a, b, c), run)| {
-                                let a = match a.degree() < n {
-                                    true => run,
-                                    false => &a.limb(a.require(id))[range.clone()],
-                                };
-                                let piece = |p: &'_ RnsPoly| p.require(id);
-                                (
-                                    a,
-                                    &b.limb(piece(b))[range.clone()],
-                                    &c.limb(piece(c))[range.clone()],
-                                )
-                            })
-                            .collect();
-                        let to = (&mut to.0[range.clone()], &mut to.1[range.clone()]);
-                        ring.limb_inner_product_pair(id, to, &terms);
-                    }
-                }
-            });
-        results
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod testing;
 pub use automorphism::GaloisElement;
 pub use context::{LimbId, RingContext};
 pub use error::RingError;
+pub(crate) use ops::limb_columns;
 pub use poly::{Form, RnsPoly};
 pub use pool::Buffer;
 pub use sampling::RandomSource;

@@ -12,8 +12,30 @@ use rayon::prelude::*;
 /// Most pairs an [`RingContext::inner_product`] may sum: 240 products below 2^56 stay under `2^64 - 2^60`, the limit of the reduction.
 pub const MAX_PAIRS: usize = 240;
 
-/// Words of a compressed factor expanded at a time.
-const EXPANDED_BLOCK: usize = 4096;
+/// Words of a limb worked on at a time where factors are shared or expanded: with eight shared pairs a block takes half a megabyte.
+const SHARED_BLOCK: usize = 8192;
+
+/// Both halves of some polynomials, limb by limb: entry e holds limb e of each.
+pub(crate) type LimbColumns<'a> = Vec<Vec<(&'a mut [u32], &'a mut [u32])>>;
+
+/// The limbs of pairs of `limbs` limbs of n words each.
+pub(crate) fn limb_columns(
+    pairs: &mut [(RnsPoly, RnsPoly)],
+    n: usize,
+    limbs: usize,
+) -> LimbColumns<'_> {
+    let mut columns: LimbColumns<'_> = (0..limbs)
+        .map(|_| Vec::with_capacity(pairs.len()))
+        .collect();
+    for (low, high) in pairs {
+        let low = low.data_mut().chunks_mut(n);
+        let halves = low.zip(high.data_mut().chunks_mut(n));
+        for (column, pair) in columns.iter_mut().zip(halves) {
+            column.push(pair);
+        }
+    }
+    columns
+}
 
 impl RingContext {
     /// Coefficients to values, in place; nothing to do in evaluation form.
@@ -141,71 +163,80 @@ impl RingContext {
         triples: &[(&RnsPoly, &RnsPoly, &RnsPoly)],
         limbs: &[LimbId],
     ) -> (RnsPoly, RnsPoly) {
-        assert!(
-            triples.len() <= MAX_PAIRS,
-            "{} triples; at most {MAX_PAIRS}",
-            triples.len()
-        );
+        let mut pairs = self.inner_product_pairs(&[triples], limbs).into_iter();
+        pairs.next().unwrap_or_else(|| {
+            let zero = || RnsPoly::zero(self, limbs, Form::Evaluation);
+            (zero(), zero())
+        })
+    }
+
+    /// Several [`RingContext::inner_product_pair`]: what they share is read from memory once.
+    ///
+    /// # Panics
+    /// As [`RingContext::inner_product`].
+    pub fn inner_product_pairs(
+        &self,
+        sums: &[&[(&RnsPoly, &RnsPoly, &RnsPoly)]],
+        limbs: &[LimbId],
+    ) -> Vec<(RnsPoly, RnsPoly)> {
+        let most = sums.iter().map(|s| s.len()).max().unwrap_or(0);
+        assert!(most <= MAX_PAIRS, "{most} triples; at most {MAX_PAIRS}");
         let evaluated = |p: &RnsPoly| p.form() == Form::Evaluation;
         assert!(
-            triples
-                .iter()
+            sums.iter()
+                .flat_map(|s| s.iter())
                 .all(|(a, b, c)| evaluated(a) && evaluated(b) && evaluated(c)),
             "products are taken in evaluation form"
         );
-        let mut first = RnsPoly::scratch(self, limbs, Form::Evaluation);
-        let mut second = RnsPoly::scratch(self, limbs, Form::Evaluation);
         let n = self.degree();
-        // Expanded runs of a block's left factors stay in the second-level cache.
-        let compressed = triples.iter().any(|(a, _, _)| a.degree() < n);
-        let block = if compressed { n.min(EXPANDED_BLOCK) } else { n };
-        first
-            .data_mut()
-            .par_chunks_mut(n)
-            .zip(second.data_mut().par_chunks_mut(n))
+        let compressed = |a: &RnsPoly| a.degree() < n;
+        let any_compressed = sums
+            .iter()
+            .flat_map(|s| s.iter())
+            .any(|(a, _, _)| compressed(a));
+        // Shared factors and expanded runs of a block stay in the second-level cache.
+        let block = match any_compressed || sums.len() > 1 {
+            true => n.min(SHARED_BLOCK),
+            false => n,
+        };
+        let scratch = || RnsPoly::scratch(self, limbs, Form::Evaluation);
+        let mut results: Vec<_> = sums.iter().map(|_| (scratch(), scratch())).collect();
+        limb_columns(&mut results, n, limbs.len())
+            .into_par_iter()
             .zip(limbs)
-            .for_each(|((x, y), &id)| {
-                let factors: Vec<(&RnsPoly, usize, &[u32], &[u32])> = triples
-                    .iter()
-                    .map(|(a, b, c)| {
-                        (
-                            *a,
-                            a.require(id),
-                            b.limb(b.require(id)),
-                            c.limb(c.require(id)),
-                        )
-                    })
-                    .collect();
-                let mut expanded = vec![0u32; if compressed { block * triples.len() } else { 0 }];
-                let blocks = x.chunks_mut(block).zip(y.chunks_mut(block));
-                for (start, (x, y)) in (0..n).step_by(block).zip(blocks) {
-                    for ((a, position, _, _), to) in factors.iter().zip(expanded.chunks_mut(block))
-                    {
-                        if a.degree() < n {
-                            a.expand_limb(*position, n, start, to);
-                        }
-                    }
+            .for_each(|(mut column, &id)| {
+                let mut expanded = vec![0u32; if any_compressed { block * most } else { 0 }];
+                for start in (0..n).step_by(block) {
                     let range = start..start + block;
-                    let rows: Vec<(&[u32], &[u32], &[u32])> = factors
-                        .iter()
-                        .enumerate()
-                        .map(|(i, (a, position, b, c))| {
-                            let a = match a.degree() < n {
-                                true => &expanded[i * block..(i + 1) * block],
-                                false => &a.limb(*position)[range.clone()],
-                            };
-                            (a, &b[range.clone()], &c[range.clone()])
-                        })
-                        .collect();
-                    kernels::inner_product_pair(
-                        self.instruction_set(),
-                        self.reducer(id),
-                        (x, y),
-                        &rows,
-                    );
+                    let piece = |p: &'_ RnsPoly| p.require(id);
+                    for (triples, to) in sums.iter().zip(&mut column) {
+                        let runs = expanded.chunks_mut(block);
+                        for ((a, _, _), run) in triples.iter().zip(runs) {
+                            if compressed(a) {
+                                a.expand_limb(piece(a), n, start, run);
+                            }
+                        }
+                        let rows: Vec<(&[u32], &[u32], &[u32])> = triples
+                            .iter()
+                            .enumerate()
+                            .map(|(i, (a, b, c))| {
+                                let a = match compressed(a) {
+                                    true => &expanded[i * block..(i + 1) * block],
+                                    false => &a.limb(piece(a))[range.clone()],
+                                };
+                                (
+                                    a,
+                                    &b.limb(piece(b))[range.clone()],
+                                    &c.limb(piece(c))[range.clone()],
+                                )
+                            })
+                            .collect();
+                        let to = (&mut to.0[range.clone()], &mut to.1[range.clone()]);
+                        self.limb_inner_product_pair(id, to, &rows);
+                    }
                 }
             });
-        (first, second)
+        results
     }
 
     /// The two inner products of [`RingContext::inner_product_pair`] for one bare limb: `to = sum a (b, c)` over triples `(a, b, c)`.
