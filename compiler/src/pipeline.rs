@@ -43,7 +43,7 @@ pub fn cost_table(params: &ParameterSet) -> CostTable {
             one_limb_levels: shape.bits == LevelBits::TwentySeven,
             special: params.special().len(),
             digit: usize::from(shape.digit_limbs),
-            can_bootstrap: false,
+            bootstrap_from: None,
         },
     };
     CostTable {

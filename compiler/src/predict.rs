@@ -256,11 +256,11 @@ pub fn predict(
                 number += 1;
                 let mut stream = NoiseStream::new(run as u64, number, 0);
                 let times = boots.get(&v).copied().unwrap_or(0) as f64;
-                let mean = values.iter().map(|x| x * x).sum::<f64>() / values.len().max(1) as f64;
-                let shift = figures.cubic * mean.powf(1.5) * times * stream.normal().signum();
                 let own = own.get(&v).copied().unwrap_or(0.0);
                 stream.add(values, own.hypot(figures.bootstrap * times.sqrt()));
-                values.iter_mut().for_each(|x| *x += shift);
+                // The sine takes from every value; what is bootstrapped is at most 1 in size.
+                let sine = figures.cubic * times;
+                values.iter_mut().for_each(|x| *x -= sine * x.powi(3));
                 if is_result(v) {
                     noisy.insert(v, values.to_vec());
                 }

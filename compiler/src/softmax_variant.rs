@@ -115,7 +115,7 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
         &sites,
         &setting.inputs[..count],
         &reference[..count],
-        Budget::for_levels(usize::from(setting.params.top_usable().0)),
+        Budget::for_levels(usize::from(setting.params.levels_between_bootstraps())),
         setting.tolerance,
         &mut Manager::new(),
     )

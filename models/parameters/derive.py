@@ -33,15 +33,15 @@ def is_prime(n):
 
 PRIMES = [k * 2**17 + 1 for k in range(1, 2048) if is_prime(k * 2**17 + 1)]
 LG = {p: math.log2(p) for p in PRIMES}
-A, B, C = 786433, 1179649, 5767169          # the odd rows' terminals; C boosts the scale of T2 in EvalMod
-SMALL_SPECIAL = 2752513                     # widens P by 21.4 bits
+A, B, C = 786433, 1179649, 2752513          # the odd rows' terminals; with C they boost the scale of T2 in EvalMod
 RESERVED_SPECIAL = 17                       # the largest primes are kept out of Q, whatever P takes of them
-DELTA, STC, CTS = 40.0, 3, 4
-EVALMOD_PAIR, T2_PAIR = 55.1, 52.3          # log2 of the two primes an EvalMod row divides out
+DELTA, STC, CTS = 40.0, 3, 3
+EXCESS = 8.0                                # bits by which P exceeds every digit
+EVALMOD_PAIR = 49.5                         # log2 of the two primes an EvalMod row divides out
 lg = lambda xs: sum(LG[x] for x in xs)
 
-def build(n, tol=3.4e-4):
-    """Rows bottom-up: n usable levels (odd), then StC, eight EvalMod rows, CtS."""
+def build(n, tol):
+    """Rows bottom-up: q0, SlotsToCoeffs, n usable levels (odd), eight EvalMod rows, CtS."""
     big = [p for p in PRIMES if p > 2**26]
     special = sorted(big)[-RESERVED_SPECIAL:]
     free = set(big) - set(special)
@@ -49,64 +49,63 @@ def build(n, tol=3.4e-4):
     rows = n + STC
     npair = rows // 2
     fl = sorted(free)
-    # (D, main) with main - D = delta - ab: smallest D for row 0 (small q0), D near 2^27 elsewhere (large CtS moduli)
+    # (D, main) with main - D = delta - ab: the smallest D there are, since q0, EvalMod's first row and the CtS rows are made of them
     cand = [(abs(LG[m] - LG[D] - (DELTA - ab)), D, m) for D in fl if 26.0 < LG[D] < 27.25 for m in fl]
     cand = sorted((c for c in cand if c[0] < tol), key=lambda c: (LG[c[1]], c[0]))
-    use, seen = [cand[0]], set(cand[0][1:])
-    for c in sorted(cand[1:], key=lambda c: abs(LG[c[1]] - 27.0)):
+    use, seen = [], set()
+    for c in cand:
         if len(use) < npair and not set(c[1:]) & seen: use.append(c); seen |= set(c[1:])
-    while len(use) < npair:                 # the StC rows need no exact step: the nearest pair will do
-        assert len(use) >= (n + 1) // 2, 'not enough exact pairs for the usable rows'
-        D = min((p for p in fl if p not in seen and LG[p] < 27.25), key=lambda p: abs(LG[p] - 27.0)); seen.add(D)
-        m = min((p for p in fl if p not in seen), key=lambda p: abs(LG[p] - LG[D] - (DELTA - ab))); seen.add(m)
-        use.append((1, D, m))
+    assert len(use) == npair, 'not enough exact pairs'
     Ds, singles = [u[1] for u in use], [u[2] for u in use]
     free -= seen
 
-    def pair(target):
-        f = sorted(free); best = (9, None); i, j = 0, len(f) - 1
+    def pair(target, pool):
+        f = sorted(pool); best = (9, None); i, j = 0, len(f) - 1
         while i < j:
             s = LG[f[i]] + LG[f[j]] - target
             if abs(s) < best[0]: best = (abs(s), (f[i], f[j]))
             if s > 0: j -= 1
             else: i += 1
-        free.difference_update(best[1]); return list(best[1])
+        pool.difference_update(best[1]); return list(best[1])
 
     m0 = min(free); free.discard(m0)
+    top_d = min(free); free.discard(top_d); Ds.append(top_d)
     targets = [DELTA + ab - LG[D] for D in Ds[1:]]
     rnd, best, keep = random.Random(5), None, set(free)
     for _ in range(300):                    # the matching with the smallest worst error among 300 restarts
-        free.clear(); free.update(p for p in keep if rnd.random() < 0.85)
-        order = list(range(npair - 1)); rnd.shuffle(order); mids = [None] * (npair - 1)
-        for i in order: mids[i] = pair(targets[i])
+        pool = {p for p in sorted(keep) if rnd.random() < 0.85}
+        order = list(range(npair)); rnd.shuffle(order); mids = [None] * npair
+        for i in order: mids[i] = pair(targets[i], pool)
         worst = max(abs(lg(mids[i]) - targets[i]) for i in order)
         if best is None or worst < best[0]: best = (worst, mids)
     mids = best[1]
-    free.clear(); free.update(keep - {p for x in mids for p in x})
-    top_d = min((p for p in free if 26.9 < LG[p] < 27.5), key=lambda p: abs(LG[p] - 27.1)); free.discard(top_d)
-    mids.append(pair(DELTA + ab - LG[top_d])); Ds.append(top_d)
 
     table, mains = [], [m0]
     row = lambda kind, terms: table.append((kind, list(terms) + list(mains)))
-    kind = lambda l: 'base' if l == 0 else 'level' if l <= n else 'stc'
+    kind = lambda l: 'base' if l == 0 else 'stc' if l <= STC else 'level'
     for i in range(npair):
         row(kind(2 * i), [Ds[i]]); mains.append(singles[i])
         row(kind(2 * i + 1), [A, B]); mains += mids[i]
     t = [Ds[npair]]; row(kind(rows), t)
-    for _ in range(6): mains += pair(EVALMOD_PAIR); row('evalmod', t)
-    t += [A, B, C]; row('evalmod', t)
-    mains += pair(T2_PAIR); row('evalmod', t)
+    # EvalMod, bottom up: five rows of two primes near 2^25; A·B·C and two of the D_i where noise counts most, at T2 and u; y
+    small = {p for p in PRIMES if 2**24 < p < 2**26}
+    for _ in range(5): mains += pair(EVALMOD_PAIR, small); row('evalmod', t)
+    t = t + [A, B, C]; row('evalmod', t)
     rest = sorted(Ds[:-1], key=lambda d: LG[d])
-    while len(rest) < 2 * CTS:
-        x = max(free, key=lambda p: -abs(LG[p] - 27.6)); free.discard(x); rest.append(x)
-    for _ in range(CTS):
+    while len(rest) < 2 * CTS + 2:
+        x = max(p for p in small if p < 2**25.5); small.discard(x); rest.append(x)
+    def two():
         for x in (rest.pop(0), rest.pop()): (t if x in Ds else mains).append(x)
-        row('cts', t)
-    assert not rest
+    t = list(t); two(); row('evalmod', t)
+    mains += pair(EVALMOD_PAIR, small); row('evalmod', t)
+    for _ in range(CTS):
+        t = list(t); two(); row('cts', t)
+    for x in rest: mains.append(x)
+    table[-1] = (table[-1][0], table[-1][1] + rest)
     return table, special
 
 def scale_top(table, n):
-    """40 fractional bits of D_n, such that D_0 = 2^40 under D_{l-1} = D_l^2 Q_{l-1}/Q_l."""
+    """40 fractional bits of D of the highest usable row n, such that D_0 = 2^40 under D_{l-1} = D_l^2 Q_{l-1}/Q_l."""
     getcontext().prec = 120
     log2 = lambda x: Decimal(x).ln() / Decimal(2).ln()
     x = Decimal(int(DELTA))
@@ -114,19 +113,22 @@ def scale_top(table, n):
         x = (x + sum(map(log2, table[l][1])) - sum(map(log2, table[l - 1][1]))) / 2
     return int(((x + 40) * Decimal(2).ln()).exp().to_integral_value())
 
-def digits(table, alpha):
-    """Chunks of alpha primes in order of first use from the bottom row, so that dead digits vanish at low rows."""
-    order = []
-    for _, limbs in table: order += [p for p in sorted(limbs) if p not in order]
-    return [order[i:i + alpha] for i in range(0, len(order), alpha)]
+def digits(table, most):
+    """Chunks of at most `most` bits in order of first use from the bottom row, so that dead digits vanish at low rows."""
+    out, seen = [[]], set()
+    for _, limbs in table:
+        for p in sorted(set(limbs) - seen):
+            if lg(out[-1]) + LG[p] > most: out.append([])
+            out[-1].append(p); seen.add(p)
+    return out
 
-def chain(name, n, alpha, small):
-    table, special = build(n)
-    dg = digits(table, alpha)
-    P = special[-alpha:] + ([SMALL_SPECIAL] if small else [])
+def chain(name, n, special_limbs, tol):
+    table, special = build(n, tol)
+    P = special[-special_limbs:]
+    dg = digits(table, lg(P) - EXCESS)
     enc = special[-2:]                       # also the two largest primes of P; the ephemeral key uses them alone
     return dict(name=name, levels=n, rows=[dict(kind=k, limbs=sorted(l, key=sum(dg, []).index), log2_q=round(lg(l), 6)) for k, l in table],
-                digits=dg, special=P, encapsulation=enc, scale_top_times_2_40=str(scale_top(table, n)),
+                digits=dg, special=P, encapsulation=enc, scale_top_times_2_40=str(scale_top(table, n + STC)),
                 log2_q=round(lg(table[-1][1]), 6), log2_p=round(lg(P), 6), log2_qp=round(lg(table[-1][1]) + lg(P), 6),
                 log2_encapsulation=round(lg(table[0][1]) + lg(enc), 6))
 
@@ -142,14 +144,14 @@ def rust(chains):
         out += [f'/// {title}', '#[rustfmt::skip]', f"pub(super) static {c['name'].upper()}: Chain<'static> = Chain {{",
                 f'    primes: {num(primes)},', f"    digit_sizes: {num([len(d) for d in c['digits']])},",
                 f"    special: {idx(c['special'])},", f"    encapsulation: {idx(c['encapsulation'])},",
-                f"    scale_top_times_2_40: {c['scale_top_times_2_40']},", f"    usable_levels: {c['levels']},", '    rows: &[']
+                f"    scale_top_times_2_40: {c['scale_top_times_2_40']},", f"    top_usable: {c['levels'] + STC},", '    rows: &[']
         out += [f"        ({kinds[r['kind']]}, {idx(r['limbs'])})," for r in c['rows']]
         out += ['    ],', '};', '']
     return '\n'.join(out[:-1]) + '\n'
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
-    chains = [chain('paper', 9, 12, False), chain('secure', 11, 10, True)]
+    chains = [chain('paper', 9, 14, 3.4e-4), chain('secure', 13, 12, 1e-3)]
     for c in chains:
         with open(os.path.join(here, c['name'] + '.json'), 'w') as f:
             parts = []

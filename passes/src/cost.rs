@@ -15,40 +15,42 @@
 use crate::ir::packed::print::linear_counts;
 use crate::ir::packed::{is_free, Kernel};
 
-/// Limbs of the levels measured: 1, 4, 8 and 11.
-const LIMBS: [f64; 4] = [4.0, 8.0, 14.0, 19.0];
+/// Limbs of the levels measured: 4, 8, 12 and 16.
+const LIMBS: [f64; 4] = [8.0, 14.0, 20.0, 26.0];
 /// A price at the levels measured, milliseconds.
 type Measured = [f64; 4];
 /// One rotation (`rotate`).
-const ROTATE: Measured = [5.8, 9.1, 13.2, 18.6];
+const ROTATE: Measured = [8.7, 12.8, 22.0, 29.1];
 /// One more rotation of a source that is decomposed already (`hoisted_each`).
-const HOISTED_ROTATION: Measured = [4.9, 5.9, 8.1, 10.7];
+const HOISTED_ROTATION: Measured = [5.7, 8.3, 12.0, 13.6];
 /// One product, relinearised and rescaled (`mul_sum_1`), and each further product in its sum (`product_each`).
-const MULTIPLY: Measured = [6.7, 9.5, 13.2, 19.6];
-const PRODUCT: Measured = [0.15, 0.19, 0.20, 0.44];
+const MULTIPLY: Measured = [10.4, 15.5, 23.0, 31.5];
+const PRODUCT: Measured = [0.15, 0.20, 0.30, 0.47];
 /// Going down to the row below (`adjust_by_1`); from further above it costs no more.
-const ADJUST: Measured = [1.8, 2.5, 3.5, 4.6];
+const ADJUST: Measured = [2.7, 3.6, 5.0, 8.0];
 /// One addition (`add`).
-const ADD: Measured = [0.48, 0.7, 1.3, 1.7];
+const ADD: Measured = [0.8, 1.3, 1.8, 2.4];
 /// Linear maps: one product with its plaintext encoded, one rotation of a source, one rotation of a sum (`linear_product`, `linear_baby`,
 /// `linear_giant`), and what is left: decomposing a source (`rotate_hoisted_1` less `hoisted_each`), and dividing a result.
-const PLAINTEXT_PRODUCT: Measured = [3.8, 4.0, 5.1, 6.5];
-const LINEAR_BABY: Measured = [2.3, 2.9, 3.4, 4.9];
-const LINEAR_GIANT: Measured = [5.3, 9.0, 16.1, 19.1];
-const LINEAR_SOURCE: Measured = [0.9, 3.1, 5.3, 7.4];
-const LINEAR_RESULT: Measured = [3.0, 4.5, 8.6, 14.3];
+const PLAINTEXT_PRODUCT: Measured = [3.4, 3.5, 4.2, 6.1];
+const LINEAR_BABY: Measured = [2.4, 3.8, 4.5, 7.3];
+const LINEAR_GIANT: Measured = [9.0, 14.0, 21.0, 24.0];
+const LINEAR_SOURCE: Measured = [3.5, 5.0, 10.0, 16.0];
+const LINEAR_RESULT: Measured = [5.0, 7.0, 12.0, 15.0];
 /// A bootstrap to the top level: full slots, one real ciphertext or a pair of them.
-const BOOTSTRAP_FULL: f64 = 4_050.0;
-const BOOTSTRAP_PAIR: f64 = 4_120.0;
+const BOOTSTRAP_FULL: f64 = 2_450.0;
+const BOOTSTRAP_PAIR: f64 = 3_300.0;
 /// Slots that repeat with a period of 2^10, and what each doubling adds.
-const BOOTSTRAP_SPARSE: f64 = 2_600.0;
-const BOOTSTRAP_DOUBLING: f64 = 172.0;
+const BOOTSTRAP_SPARSE: f64 = 1_970.0;
+const BOOTSTRAP_DOUBLING: f64 = 115.0;
 /// One transform of a limb, and one product of a limb of residues with a constant or a limb of a key: their ratio is what counts.
 const TRANSFORM: f64 = 0.164;
 const RESIDUES: f64 = 0.024;
 /// Special limbs of key switching, and limbs of a digit, of the chain measured.
-const SPECIAL: usize = 11;
-const DIGIT: usize = 10;
+const SPECIAL: usize = 12;
+const DIGIT: usize = 12;
+/// The level that its bootstraps begin at.
+const BOOTSTRAP_FROM: u32 = 3;
 /// Share of a bootstrap that is saved per level that its result is lower.
 const BOOTSTRAP_PER_LEVEL: f64 = 0.001;
 
@@ -138,8 +140,8 @@ pub struct ChainCost {
     pub special: usize,
     /// Limbs of a key-switching digit.
     pub digit: usize,
-    /// Whether there are rows for bootstrapping.
-    pub can_bootstrap: bool,
+    /// The level that bootstraps begin at, where there are rows for bootstrapping.
+    pub bootstrap_from: Option<u32>,
 }
 
 impl ChainCost {
@@ -148,7 +150,7 @@ impl ChainCost {
         one_limb_levels: false,
         special: SPECIAL,
         digit: DIGIT,
-        can_bootstrap: true,
+        bootstrap_from: Some(BOOTSTRAP_FROM),
     };
 
     /// Limbs of row `level` of the level table.
@@ -353,7 +355,7 @@ mod tests {
             one_limb_levels,
             special,
             digit,
-            can_bootstrap: false,
+            bootstrap_from: None,
         };
         let at = |log_n, chain| {
             let t = CostTable {
@@ -369,7 +371,7 @@ mod tests {
 
     #[test]
     fn every_operation_costs_more_at_a_higher_level() {
-        let t = CostTable::bootstrapped(16, 11);
+        let t = CostTable::bootstrapped(16, 16);
         let all = [
             ROTATE,
             HOISTED_ROTATION,
@@ -383,20 +385,20 @@ mod tests {
             LINEAR_SOURCE,
             LINEAR_RESULT,
         ];
-        for l in 1..=12 {
+        for l in 1..=17 {
             for price in &all {
                 assert!(t.at(price, l) >= t.at(price, l - 1) && t.at(price, l - 1) > 0.0);
             }
         }
-        for l in 1..=11 {
+        for l in 1..=16 {
             assert!(t.bootstrap(BootstrapKind::Full, l) > t.bootstrap(BootstrapKind::Full, l - 1));
         }
     }
 
     #[test]
     fn measured_levels_have_their_measured_prices() {
-        let t = CostTable::bootstrapped(16, 11);
-        for (i, level) in [1, 4, 8, 11].into_iter().enumerate() {
+        let t = CostTable::bootstrapped(16, 16);
+        for (i, level) in [4, 8, 12, 16].into_iter().enumerate() {
             assert_eq!(limbs(level) as f64, LIMBS[i]);
             assert!((t.key_switch(level) * 1e3 - ROTATE[i]).abs() < 1e-9);
         }
@@ -404,7 +406,7 @@ mod tests {
 
     #[test]
     fn repeating_bundles_go_alone_only_where_that_costs_less_than_pairs() {
-        let t = CostTable::bootstrapped(16, 11);
+        let t = CostTable::bootstrapped(16, 16);
         assert_eq!(
             t.bundle_kind(1 << 14, 1),
             BootstrapKind::Sparse { log_slots: 14 }

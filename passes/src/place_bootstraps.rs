@@ -41,8 +41,8 @@ pub fn stuck(packed: &PackedGraph, problem: &Problem, at: usize) -> PassError {
     PassError::Resource {
         pass: NAME,
         what: format!("levels between bootstraps at value `%{name}`"),
-        needed: format!("more than {}", problem.top),
-        available: problem.top.to_string(),
+        needed: format!("more than {}", problem.top - problem.from),
+        available: (problem.top - problem.from).to_string(),
         remedy: "no value before it is known to lie in [-1, 1]: normalise ranges, lower the degree of approximations, or choose a parameter set with more levels".into(),
     }
 }
@@ -308,8 +308,8 @@ fn row(problem: &Problem, objective: Objective, region: &Region, wanted: u8) -> 
                 continue;
             };
             let mut choices = vec![(need, None)];
-            if need > 0 && !site.bootstrap.is_empty() {
-                choices.push((0, Some(need)));
+            if u32::from(need) > problem.from && !site.bootstrap.is_empty() {
+                choices.push((problem.from as u8, Some(need)));
             }
             for (level, out) in choices {
                 if u32::from(level) + most > problem.top {

@@ -1,5 +1,5 @@
 //! Precision, time, keys and memory of bootstrapping. Plain harness:
-//! `cargo bench -p heron-runtime --bench bootstrap -- [PROFILE] [VECTORS] [full|pair|sparseK …]`; one JSON line per measurement.
+//! `cargo bench -p heron-runtime --bench bootstrap -- [PROFILE] [VECTORS] [full|complex|pair|sparseK …]`; one JSON line per measurement.
 
 use heron_runtime::bootstrap::measure::{Bench, Slots};
 use heron_runtime::bootstrap::{Kind, Tuning};
@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for name in arguments.iter().skip(2) {
         kinds.push(match name.as_str() {
             "full" => Kind::Full,
+            "complex" => Kind::Complex,
             "pair" => Kind::ComplexPair,
             other => Kind::Sparse {
                 log_slots: other.trim_start_matches("sparse").parse()?,
@@ -69,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for kind in kinds {
         for slots in [Slots::Real, Slots::Complex] {
-            if kind == Kind::ComplexPair && slots == Slots::Complex {
+            if (kind == Kind::Complex) != (slots == Slots::Complex) {
                 continue;
             }
             let m = bench.measure(kind, slots, vectors)?;

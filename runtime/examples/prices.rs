@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|a| a.parse().map(Level))
         .collect::<Result<_, _>>()?;
     if levels.is_empty() {
-        levels = [1, 3, 5, 8, params.top_usable().0].map(Level).to_vec();
+        levels = [1, 4, 8, 12, params.top_usable().0].map(Level).to_vec();
     }
     let log_n = params.log_n();
     let context = RlweContext::new(params)?;

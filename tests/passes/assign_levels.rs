@@ -27,7 +27,7 @@ pub fn levelled(poly: &PolyGraph, slots: usize, batch: Option<usize>, top: u32) 
 fn levels_and_bootstraps_leave_values_as_they_are() {
     let poly = blocks(8, 16, 4, 2);
     let packed = lower(&poly, 2048, None);
-    for top in [7, 9, 11] {
+    for top in [10, 12, 16] {
         let graph = levelled(&poly, 2048, None, top);
         let (inputs, expected) = reference(&poly, &packed);
         let values = graph.evaluate_slots(&inputs, 0.37);
@@ -64,7 +64,7 @@ fn squares(count: usize) -> PolyGraph {
 
 #[test]
 fn a_chain_longer_than_the_levels_is_bootstrapped() {
-    let graph = levelled(&squares(5), 8, Some(1), 3);
+    let graph = levelled(&squares(8), 8, Some(1), 6);
     snapshot("assign-levels__bootstraps_a_chain", &graph.print());
 }
 
@@ -79,10 +79,10 @@ fn a_chain_that_fits_is_left_alone() {
 fn an_evaluation_deeper_than_the_levels_is_refused() {
     let mut m = Model::new("deep");
     let x = m.input("x", 2, 2);
-    let y = m.polynomial("y", x, 31);
+    let y = m.polynomial("y", x, 127);
     let packed = lower(&m.finish(y), 8, Some(1));
     let pass = AssignLevels {
-        costs: CostTable::bootstrapped(4, 3),
+        costs: CostTable::bootstrapped(4, 6),
         placing: Placing::Best,
     };
     let error = pass.lower(&packed, &mut PassCx::default()).unwrap_err();

@@ -137,13 +137,14 @@ fn levelled_graphs_of_random_packed_graphs_read_back_and_mean_the_same() {
     for seed in 0..200 {
         let packed = random_packed::packed(seed, 3 + seed as usize % 15);
         let mut costs = CostTable::bootstrapped(packed.geometry.slots.ilog2() + 1, 3);
+        costs.chain.bootstrap_from = Some(0);
         if seed % 4 == 3 {
             costs.top = 20;
             costs.chain = ChainCost {
                 one_limb_levels: seed % 8 == 3,
                 special: 4,
                 digit: 3,
-                can_bootstrap: false,
+                bootstrap_from: None,
             };
         }
         let placing = Placing::Best;
@@ -240,7 +241,7 @@ fn no_text_makes_the_parsers_panic() {
         assert!(tensor.parse::<PolyGraph>().is_err());
         let packed = random_packed::packed(seed, 6);
         read += torture::<PackedGraph>(&packed.full(), seed, 100);
-        let costs = CostTable::bootstrapped(5, 3);
+        let costs = CostTable::bootstrapped(5, 6);
         let placing = Placing::Best;
         if let Ok(g) = (AssignLevels { costs, placing }).lower(&packed, &mut PassCx::default()) {
             read += torture::<LevelledGraph>(&g.full(), seed, 100);

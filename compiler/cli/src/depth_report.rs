@@ -116,7 +116,7 @@ fn parameters(program: &Program, params: &ParameterSet, bootstraps: u64, facts: 
         "secret": secret,
         "slots": params.slots(),
         "digits": params.digits().len(),
-        "levels_after_bootstrap": if params.can_bootstrap() { params.top_usable().0 } else { 0 },
+        "levels_after_bootstrap": if params.can_bootstrap() { params.levels_between_bootstraps() } else { 0 },
         "usable_levels": params.top_usable().0,
         "scale_bits": params.default_scale_log2(),
         "word_bits": 32,

@@ -269,7 +269,7 @@ pub fn compile(
         &sites,
         &inputs,
         &reference,
-        Budget::for_levels(usize::from(named.top_usable().0)),
+        Budget::for_levels(usize::from(named.levels_between_bootstraps())),
         options.tolerance,
         &mut manager,
     )?;

@@ -47,7 +47,7 @@ pub fn sample_reference(x: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The sample's program and weights, for a profile with at least five usable levels.
+/// The sample's program and weights, for a profile with at least eight usable levels.
 pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyError> {
     let params = ParameterSet::new(profile)?;
     let mut builder = WeightsBuilder::new();
@@ -96,7 +96,7 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
                 port: 0,
                 ciphertext: 0,
                 dst: 0,
-                level: 4,
+                level: 7,
             }),
             &[],
         ),
@@ -104,7 +104,7 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
             0,
             Op::Linear(Linear {
                 src: vec![0],
-                level_in: 4,
+                level_in: 7,
                 out: vec![LinearOut {
                     dst: 1,
                     giant: vec![
@@ -122,13 +122,13 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
             }),
             &[0],
         ),
-        step(1, square(2, 1, 3, -0.25), &[]),
+        step(1, square(2, 1, 6, -0.25), &[]),
         step(
             1,
             Op::Combine(Combine {
                 dst: 0,
-                level_out: 2,
-                term: vec![part(1, 3, 0.5), part(2, 2, 1.0)],
+                level_out: 5,
+                term: vec![part(1, 6, 0.5), part(2, 5, 1.0)],
                 constant: 0.0,
                 bias: None,
             }),
@@ -138,7 +138,7 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
             1,
             Op::Rotate(Rotate {
                 src: 0,
-                level: 2,
+                level: 5,
                 out: vec![Rotated {
                     step: batch,
                     dst: 1,
@@ -150,8 +150,8 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
             1,
             Op::Combine(Combine {
                 dst: 2,
-                level_out: 2,
-                term: vec![part(0, 2, 1.0), part(1, 2, 1.0)],
+                level_out: 5,
+                term: vec![part(0, 5, 1.0), part(1, 5, 1.0)],
                 constant: 0.0,
                 bias: None,
             }),
@@ -163,13 +163,13 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
                 kind: bootstrap::Kind::Full as i32,
                 src: vec![2],
                 dst: vec![0],
-                level_in: 2,
-                level_out: 5,
+                level_in: 5,
+                level_out: 8,
                 log_slots: 0,
             }),
             &[2],
         ),
-        step(2, square(1, 0, 5, 0.0), &[0]),
+        step(2, square(1, 0, 8, 0.0), &[0]),
         step(
             2,
             Op::Output(Output {
@@ -199,8 +199,8 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
             layer("bend", "activation"),
             layer("out", "head"),
         ],
-        inputs: vec![port("x", 4, 1.0)],
-        outputs: vec![port("y", 4, 1.0)],
+        inputs: vec![port("x", 7, 1.0)],
+        outputs: vec![port("y", 7, 1.0)],
         instructions,
         plaintexts,
         ..Program::default()

@@ -95,11 +95,11 @@ fn verify_names_what_is_wrong() {
             Box::new(|p| drop(p.instructions.remove(1))),
         ),
         ("not among the keys", Box::new(|p| drop(p.keys.pop()))),
-        ("listed at", Box::new(|p| p.keys[1].level.push(7))),
+        ("listed at", Box::new(|p| p.keys[1].level.push(9))),
         (
             "is at level",
             Box::new(|p| match op(p, 2) {
-                Op::MulSum(m) => m.level_in = 4,
+                Op::MulSum(m) => m.level_in = 7,
                 _ => unreachable!(),
             }),
         ),
@@ -189,7 +189,7 @@ fn recount_finds_what_one_counts_by_hand() {
     let layer = &found.layers[1];
     assert_eq!(
         (layer.depth(), layer.level_in, layer.level_out),
-        (1, Some(3), Some(2))
+        (1, Some(6), Some(5))
     );
 }
 
@@ -198,7 +198,7 @@ fn the_text_form_is_stable() {
     let (program, _) = sample_program(Profile::Toy).expect("sample");
     let text = Text(&program).to_string();
     assert!(
-        text.contains("002 mulsum  r2 <- r1*r1 -0.250000 @3>2"),
+        text.contains("002 mulsum  r2 <- r1*r1 -0.250000 @6>5"),
         "{text}"
     );
     assert!(
@@ -206,7 +206,7 @@ fn the_text_form_is_stable() {
         "{text}"
     );
     assert!(
-        text.contains("006 boot    r0 <- r2 @2>5 full  free r2"),
+        text.contains("006 boot    r0 <- r2 @5>8 full  free r2"),
         "{text}"
     );
 }

@@ -377,6 +377,13 @@ impl Walker<'_> {
                 for &src in &op.src {
                     self.expect_level(src, op.level_in)?;
                 }
+                let least = u32::from(self.params.bootstrap_level().0);
+                if op.level_in < least {
+                    return Err(format!(
+                        "bootstraps from level {}; the lowest to bootstrap from is {least}",
+                        op.level_in
+                    ));
+                }
                 if kind == Kind::Sparse && !(1..self.params.log_n() - 1).contains(&op.log_slots) {
                     return Err(format!("2^{} sparse slots", op.log_slots));
                 }

@@ -6,7 +6,7 @@
 //!          IEEE TPAMI 28, 2006), which is the linear-programming relaxation over labels and pairs of labels.
 //!
 //! A value's label is the level ℓ of its operation and the level o ≥ ℓ that readers find: o = ℓ without a bootstrap. Bootstraps start
-//! at level 0, since prices do not fall with the level. Reader t takes operand s under the condition o_s ≥ ℓ_t + d. Adjustments
+//! at the lowest level they can, since prices do not fall with the level. Reader t takes operand s under the condition o_s ≥ ℓ_t + d. Adjustments
 //! are free here. Each pair (s, t) has two messages, from s to t over ℓ_t and from t to s over o_s. Whatever they are,
 //!
 //!   Σ_s (1 − γ_s·outs_s)·min θ_s + Σ_{(s,t)} min over allowed labels of [γ_s θ_s(label) − m_ts(o_s) − m_st(ℓ_t)],
@@ -73,6 +73,8 @@ struct Relaxation {
     vertices: Vec<Vertex>,
     pairs: Vec<Pair>,
     levels: usize,
+    /// The level that bootstraps begin at.
+    from: usize,
 }
 
 impl Relaxation {
@@ -81,7 +83,8 @@ impl Relaxation {
         let mut vertices = Vec::with_capacity(problem.sites.len());
         let mut pairs: Vec<Pair> = Vec::new();
         for (reader, site) in problem.sites.iter().enumerate() {
-            let first = site.operation.first().copied().unwrap_or(0.0);
+            let first = site.operation.get(problem.from as usize);
+            let first = first.copied().unwrap_or(0.0);
             let (plain, bootstrapped) = match objective {
                 Objective::Seconds => (
                     site.operation.clone(),
@@ -121,6 +124,7 @@ impl Relaxation {
             vertices,
             pairs,
             levels,
+            from: problem.from as usize,
         }
     }
 
@@ -131,7 +135,9 @@ impl Relaxation {
         for &p in &vertex.ins {
             let forward = &self.pairs[p].forward;
             plain.iter_mut().zip(forward).for_each(|(t, m)| *t += m);
-            bootstrapped.iter_mut().for_each(|t| *t += forward[0]);
+            bootstrapped
+                .iter_mut()
+                .for_each(|t| *t += forward[self.from]);
         }
         for &p in &vertex.outs {
             let backward = &self.pairs[p].backward;
@@ -175,8 +181,12 @@ impl Relaxation {
         let mut least = FORBIDDEN;
         let mut message = vec![FORBIDDEN; self.levels];
         for (l, t) in theta.0.iter().enumerate() {
-            // Before a bootstrap the reader is at level 0.
-            let price = if l == 0 { t.min(bootstrapped) } else { *t };
+            // Before a bootstrap the reader is where it begins.
+            let price = if l == self.from {
+                t.min(bootstrapped)
+            } else {
+                *t
+            };
             least = least.min(share * price - pair.forward[l]);
             if let Some(m) = message.get_mut(l + pair.depth) {
                 *m = least;

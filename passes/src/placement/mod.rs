@@ -77,6 +77,8 @@ pub struct Problem {
     pub outputs: Vec<usize>,
     /// Highest level.
     pub top: u32,
+    /// The level that bootstraps begin at, and their operands have at least.
+    pub from: u32,
 }
 
 impl Problem {
@@ -98,15 +100,16 @@ impl Problem {
             let work = Work::of(&op.kernel, n);
             let operands = graph.operands(v).into_iter().enumerate();
             let levels = 0..=costs.top;
-            let (bootstrap, count) = if costs.chain.can_bootstrap && may_bootstrap(packed, v) {
-                let period = op.layout.period() * packed.geometry.batch;
-                (
-                    levels.clone().map(|l| costs.bundle(period, n, l)).collect(),
-                    costs.bundle_count(period, n),
-                )
-            } else {
-                (Vec::new(), 0)
-            };
+            let (bootstrap, count) =
+                if costs.chain.bootstrap_from.is_some() && may_bootstrap(packed, v) {
+                    let period = op.layout.period() * packed.geometry.batch;
+                    (
+                        levels.clone().map(|l| costs.bundle(period, n, l)).collect(),
+                        costs.bundle_count(period, n),
+                    )
+                } else {
+                    (Vec::new(), 0)
+                };
             let site = Site {
                 value: v,
                 operands: operands
@@ -132,6 +135,7 @@ impl Problem {
             sites,
             outputs: outputs.into_iter().collect(),
             top: costs.top,
+            from: costs.chain.bootstrap_from.unwrap_or(0),
         }
     }
 
@@ -153,16 +157,16 @@ impl Problem {
         }
     }
 
-    /// The plan of lowest levels for a choice of bootstraps: every operation as low as its readers allow, and at level 0 before a
-    /// bootstrap. `None` where levels run out.
+    /// The plan of lowest levels for a choice of bootstraps: every operation as low as its readers allow, and where bootstraps
+    /// begin before one. `None` where levels run out.
     pub fn lowest(&self, chosen: &BTreeSet<usize>) -> Option<Levels> {
         let mut need = vec![0u32; self.sites.len()];
         let mut bootstraps = BTreeMap::new();
         for (at, site) in self.sites.iter().enumerate().rev() {
-            // A bootstrap whose result is read at level 0 gives nothing.
-            if need[at] > 0 && chosen.contains(&at) {
+            // A bootstrap whose result is read no higher than it begins gives nothing.
+            if need[at] > self.from && chosen.contains(&at) {
                 bootstraps.insert(at, need[at]);
-                need[at] = 0;
+                need[at] = self.from;
             }
             for &(operand, depth) in &site.operands {
                 let wanted = need[at] + depth;
@@ -217,6 +221,9 @@ impl Problem {
             };
             if levels.bootstraps.contains_key(&at) && site.bootstrap.is_empty() {
                 return Err(format!("value {at} may not be bootstrapped"));
+            }
+            if levels.bootstraps.contains_key(&at) && own < self.from {
+                return Err(format!("value {at} is bootstrapped from level {own}"));
             }
             for &(operand, depth) in &site.operands {
                 if levels.read(operand) < own + depth {

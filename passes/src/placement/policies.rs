@@ -91,7 +91,11 @@ impl<'a> Eager<'a> {
             stuck: None,
         };
         for (at, site) in problem.sites.iter().enumerate() {
-            let left = |(o, depth): &(usize, u32)| eager.read(*o).checked_sub(*depth);
+            // Below the level that bootstraps begin at nothing can be bootstrapped any more.
+            let left = |(o, depth): &(usize, u32)| {
+                let left = eager.read(*o).checked_sub(*depth);
+                left.filter(|l| *l >= problem.from)
+            };
             let mut operands = site.operands.iter();
             let level = operands.try_fold(problem.top, |l, o| Some(l.min(left(o)?)));
             let Some(level) = level else {
@@ -124,7 +128,7 @@ impl<'a> Eager<'a> {
     fn before(&self, at: usize) -> Option<BTreeSet<usize>> {
         let mut found = BTreeSet::new();
         // (value, level that its result must have)
-        let mut waiting = vec![(at, 0u32)];
+        let mut waiting = vec![(at, self.problem.from)];
         let mut seen = BTreeSet::new();
         while let Some((at, level)) = waiting.pop() {
             for &(o, depth) in &self.problem.sites[at].operands {

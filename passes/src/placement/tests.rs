@@ -163,6 +163,7 @@ struct Search {
     before: Vec<f64>,
     best: f64,
     top: u32,
+    from: u32,
     /// Level of the operation, and level offered, of the values chosen so far.
     chosen: Vec<(u32, u32)>,
 }
@@ -236,6 +237,7 @@ impl Search {
             before,
             best: f64::INFINITY,
             top: costs.top,
+            from: costs.chain.bootstrap_from.unwrap(),
         }
     }
 
@@ -258,8 +260,8 @@ impl Search {
                 let vertex = &self.vertices[at];
                 let bootstrap = match (&vertex.bootstrap, out > level) {
                     (_, false) => 0.0,
-                    (Some(prices), true) => prices[out as usize],
-                    (None, true) => continue,
+                    (Some(prices), true) if level >= self.from => prices[out as usize],
+                    _ => continue,
                 };
                 let lowered: BTreeSet<u32> = asked[at]
                     .iter()
@@ -329,6 +331,13 @@ fn count(graph: &LevelledGraph) -> usize {
     full + pairs + sparse
 }
 
+/// Prices with `levels` levels between bootstraps that begin at level `from`.
+fn prices(levels: u32, from: u32) -> CostTable {
+    let mut costs = CostTable::bootstrapped(16, from + levels);
+    costs.chain.bootstrap_from = Some(from);
+    costs
+}
+
 #[test]
 fn bounds_and_choices_enclose_the_optimum_of_random_graphs() {
     let (mut solved, mut refused, mut bootstrapped) = (0, 0, 0);
@@ -338,8 +347,7 @@ fn bounds_and_choices_enclose_the_optimum_of_random_graphs() {
         seed += 1;
         let packed = random_graph(seed);
         packed.verify().unwrap();
-        let top = 1 + (seed % 3) as u32;
-        let costs = CostTable::bootstrapped(16, top);
+        let costs = prices(1 + (seed % 3) as u32, (seed % 2) as u32);
         let optimum = Search::new(&packed, &costs, false).run();
         let fewest = Search::new(&packed, &costs, true).run();
         let graph = assign(&packed, costs, Placing::Best);
@@ -385,7 +393,7 @@ fn reference_policies_make_valid_graphs_that_cost_no_less() {
     let mut made = 0;
     for seed in 1..=60 {
         let packed = random_graph(seed);
-        let costs = CostTable::bootstrapped(16, 3);
+        let costs = prices(3, 1);
         let Ok(best) = assign(&packed, costs, Placing::Best) else {
             continue;
         };
@@ -416,7 +424,7 @@ fn reference_policies_make_valid_graphs_that_cost_no_less() {
 fn operations_run_at_the_lowest_level_their_readers_allow() {
     for seed in 1..=40 {
         let packed = random_graph(seed);
-        let costs = CostTable::bootstrapped(16, 3);
+        let costs = prices(3, 1);
         let Ok(graph) = AssignLevels {
             costs,
             placing: Placing::Best,
@@ -520,7 +528,7 @@ fn blocks(layers: usize) -> PackedGraph {
 
 #[test]
 fn equal_layers_are_solved_once() {
-    let costs = CostTable::bootstrapped(16, 9);
+    let costs = prices(9, 3);
     let mut tables = Vec::new();
     let mut seconds = Vec::new();
     for layers in [1, 2, 12, 24] {

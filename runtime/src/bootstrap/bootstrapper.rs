@@ -79,7 +79,8 @@ impl<B: Backend> Bootstrapper<B> {
         &self.plan
     }
 
-    /// One ciphertext with independent slots, at any level, to `level_out`. Values of size up to 1, gently beyond.
+    /// One ciphertext with real slots, at the bootstrap level or above, to `level_out`. Values of size up to 1, gently beyond; imaginary
+    /// parts are dropped.
     ///
     /// # Errors
     /// Not prepared for [`Kind::Full`], a missing key, or a level that is not usable.
@@ -89,9 +90,25 @@ impl<B: Backend> Bootstrapper<B> {
         input: &Ct<B>,
         level_out: Level,
     ) -> Result<Ct<B>, BootstrapError> {
-        let mut output = self.run(evaluator, input, Kind::Full)?;
-        evaluator.mul_integer_assign(&mut output, 2);
-        self.lower(evaluator, output, level_out)
+        self.one(evaluator, input, Kind::Full, level_out)
+    }
+
+    /// One ciphertext with complex slots, like [`Bootstrapper::full`].
+    ///
+    /// # Errors
+    /// Not prepared for [`Kind::Complex`], a missing key, or a level that is not usable.
+    pub fn complex(
+        &self,
+        evaluator: &Evaluator<B>,
+        input: &Ct<B>,
+        level_out: Level,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let ready = self.to_bootstrap_level(evaluator, input)?;
+        let (mut real, imaginary) = self.both_parts(evaluator, ready, Kind::Complex)?;
+        let mut imaginary = imaginary;
+        evaluator.mul_imaginary_assign(&mut imaginary)?;
+        evaluator.add_assign(&mut real, &imaginary)?;
+        self.lower(evaluator, real, level_out)
     }
 
     /// Two ciphertexts with real slots in one complex bootstrap. Imaginary parts of one end up in the other.
@@ -105,23 +122,19 @@ impl<B: Backend> Bootstrapper<B> {
         b: &Ct<B>,
         level_out: Level,
     ) -> Result<(Ct<B>, Ct<B>), BootstrapError> {
-        let mut z = self.to_bottom(evaluator, a)?;
-        let mut imaginary = self.to_bottom(evaluator, b)?;
+        let mut z = self.to_bootstrap_level(evaluator, a)?;
+        let mut imaginary = self.to_bootstrap_level(evaluator, b)?;
         evaluator.mul_imaginary_assign(&mut imaginary)?;
         evaluator.add_assign(&mut z, &imaginary)?;
-        // The circuit's result is half the message: z/2 + conj(z)/2 = a, i·(conj(z)/2 - z/2) = b.
-        let half = self.run(evaluator, &z, Kind::ComplexPair)?;
-        let conjugate = evaluator.conjugate(&half)?;
-        let real = evaluator.add(&half, &conjugate)?;
-        let mut imaginary = evaluator.sub(&conjugate, &half)?;
-        evaluator.mul_imaginary_assign(&mut imaginary)?;
+        drop(imaginary);
+        let (a, b) = self.both_parts(evaluator, z, Kind::ComplexPair)?;
         Ok((
-            self.lower(evaluator, real, level_out)?,
-            self.lower(evaluator, imaginary, level_out)?,
+            self.lower(evaluator, a, level_out)?,
+            self.lower(evaluator, b, level_out)?,
         ))
     }
 
-    /// One ciphertext whose slots repeat with period 2^log_slots: half the EvalMods. What does not repeat is averaged.
+    /// One ciphertext whose real slots repeat with period 2^log_slots: smaller matrices. What does not repeat is averaged.
     ///
     /// # Errors
     /// Not prepared for that period, a missing key, or a level that is not usable.
@@ -132,18 +145,50 @@ impl<B: Backend> Bootstrapper<B> {
         log_slots: u32,
         level_out: Level,
     ) -> Result<Ct<B>, BootstrapError> {
-        let mut output = self.run(evaluator, input, Kind::Sparse { log_slots })?;
-        let other = evaluator.rotate(&output, RotationStep(1 << log_slots))?;
-        evaluator.add_assign(&mut output, &other)?;
-        evaluator.mul_integer_assign(&mut output, 2);
-        self.lower(evaluator, output, level_out)
+        self.one(evaluator, input, Kind::Sparse { log_slots }, level_out)
     }
 
-    /// Half the message at the highest usable level (sparse: in two parts that are yet to be added).
-    fn run(
+    /// A kind whose slots are real: the coefficients' imaginary parts are nobody's.
+    fn one(
         &self,
         evaluator: &Evaluator<B>,
         input: &Ct<B>,
+        kind: Kind,
+        level_out: Level,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let ready = self.to_bootstrap_level(evaluator, input)?;
+        let coefficients = self.raise(evaluator, ready, kind)?;
+        let real = self.real_part(evaluator, &coefficients)?;
+        drop(coefficients);
+        let output = self.reduce(evaluator, real)?;
+        self.lower(evaluator, output, level_out)
+    }
+
+    /// Real and imaginary slots, each in a ciphertext, at the highest usable level.
+    fn both_parts(
+        &self,
+        evaluator: &Evaluator<B>,
+        input: Ct<B>,
+        kind: Kind,
+    ) -> Result<(Ct<B>, Ct<B>), BootstrapError> {
+        let coefficients = self.raise(evaluator, input, kind)?;
+        let conjugate = evaluator.conjugate(&coefficients)?;
+        let real = evaluator.add(&coefficients, &conjugate)?;
+        // i·(conj(v) - v) = 2·Im v.
+        let mut imaginary = evaluator.sub(&conjugate, &coefficients)?;
+        drop((conjugate, coefficients));
+        evaluator.mul_imaginary_assign(&mut imaginary)?;
+        Ok((
+            self.reduce(evaluator, real)?,
+            self.reduce(evaluator, imaginary)?,
+        ))
+    }
+
+    /// Slots as coefficients, read modulo the top row's modulus, and back in slots: message + q0·I.
+    fn raise(
+        &self,
+        evaluator: &Evaluator<B>,
+        input: Ct<B>,
         kind: Kind,
     ) -> Result<Ct<B>, BootstrapError> {
         if !self.kinds.contains(&kind) {
@@ -151,19 +196,21 @@ impl<B: Backend> Bootstrapper<B> {
                 kind: kind.to_string(),
             });
         }
-        let bottom = self.to_bottom(evaluator, input)?;
+        let bottom = self.slots_to_coeffs(evaluator, input, kind)?;
         let raised = self.mod_raise(evaluator, bottom)?;
-        let coefficients = self.coeffs_to_slots(evaluator, raised, kind)?;
-        let reduced = self.reduce(evaluator, coefficients, kind)?;
-        self.slots_to_coeffs(evaluator, reduced, kind)
+        self.coeffs_to_slots(evaluator, raised, kind)
     }
 
-    /// To level 0.
-    fn to_bottom(&self, evaluator: &Evaluator<B>, input: &Ct<B>) -> Result<Ct<B>, BootstrapError> {
-        if input.level() == Level(0) {
+    fn to_bootstrap_level(
+        &self,
+        evaluator: &Evaluator<B>,
+        input: &Ct<B>,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let level = self.rows.input;
+        if input.level() == level {
             return Ok(input.clone());
         }
-        Ok(evaluator.adjust(input, Level(0), 1.0)?)
+        Ok(evaluator.adjust(input, level, 1.0)?)
     }
 
     /// To `level_out`.
@@ -183,14 +230,28 @@ impl<B: Backend> Bootstrapper<B> {
         }
     }
 
-    /// Reads a level-0 ciphertext modulo the top row's modulus: message + q0·I, |I| ≤ 16 thanks to the sparse secret it is under meanwhile
+    /// The slots' values into coefficients (in bit-reversed order), at row 0.
+    pub(super) fn slots_to_coeffs(
+        &self,
+        evaluator: &Evaluator<B>,
+        input: Ct<B>,
+        kind: Kind,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let (_, stages) = stages(evaluator.context().params(), &self.rows, kind);
+        let mut ct = input;
+        for stage in &stages {
+            ct = self.map(stage)?.apply(evaluator, &ct)?;
+        }
+        Ok(ct)
+    }
+
+    /// Reads a row-0 ciphertext modulo the top row's modulus: message + q0·I, |I| ≤ 16 thanks to the sparse secret it is under meanwhile
     /// (eprint 2022/024).
     pub(super) fn mod_raise(
         &self,
         evaluator: &Evaluator<B>,
-        mut input: Ct<B>,
+        input: Ct<B>,
     ) -> Result<Ct<B>, BootstrapError> {
-        evaluator.mul_integer_assign(&mut input, 1 << self.tuning.message_shift);
         let sparse = evaluator.switch_to_sparse(&input)?;
         let raised = evaluator.raise_modulus(&sparse, evaluator.context().params().top())?;
         let mut dense = evaluator.switch_to_dense(&raised)?;
@@ -198,7 +259,7 @@ impl<B: Backend> Bootstrapper<B> {
         Ok(dense)
     }
 
-    /// Slots N/2 · (t_k + i·t_(k+N/2))/q0 in bit-reversed order; sparse: of the projected polynomial, with -i times them in the second half.
+    /// Slots N/2 · (t_k + i·t_(k+N/2))/q0 in the order that SlotsToCoeffs began with; sparse: of the projected polynomial.
     pub(super) fn coeffs_to_slots(
         &self,
         evaluator: &Evaluator<B>,
@@ -220,60 +281,35 @@ impl<B: Backend> Bootstrapper<B> {
         Ok(ct)
     }
 
-    /// EvalMod of real and imaginary parts: 2π/ratio times the message's coefficients, declared to be these.
+    /// 2·Re of CoeffsToSlots' result.
+    pub(super) fn real_part(
+        &self,
+        evaluator: &Evaluator<B>,
+        coefficients: &Ct<B>,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let conjugate = evaluator.conjugate(coefficients)?;
+        Ok(evaluator.add(coefficients, &conjugate)?)
+    }
+
+    /// EvalMod: the message at the highest usable level's canonical scale.
     pub(super) fn reduce(
         &self,
         evaluator: &Evaluator<B>,
-        input: Ct<B>,
-        kind: Kind,
+        mut part: Ct<B>,
     ) -> Result<Ct<B>, BootstrapError> {
-        let conjugate = evaluator.conjugate(&input)?;
-        let part = |mut sum: Ct<B>| -> Result<Ct<B>, BootstrapError> {
-            sum.set_scale(self.plan.y);
-            let sine = self.eval_mod.evaluate(evaluator, &sum)?;
-            match self.tuning.arcsine {
-                true => EvalMod::arcsine(evaluator, &sine),
-                false => Ok(sine),
-            }
-        };
-        let mut reduced = part(evaluator.add(&input, &conjugate)?)?;
-        if !kind.is_sparse() {
-            // i·(conj(v) - v) = 2·Im v.
-            let mut imaginary = evaluator.sub(&conjugate, &input)?;
-            drop((conjugate, input));
-            evaluator.mul_imaginary_assign(&mut imaginary)?;
-            let mut imaginary = part(imaginary)?;
-            evaluator.mul_imaginary_assign(&mut imaginary)?;
-            evaluator.add_assign(&mut reduced, &imaginary)?;
-        }
-        reduced.set_scale(self.plan.message);
-        Ok(reduced)
-    }
-
-    /// Back to slots, at half the message and the highest usable level's canonical scale.
-    pub(super) fn slots_to_coeffs(
-        &self,
-        evaluator: &Evaluator<B>,
-        input: Ct<B>,
-        kind: Kind,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let params = evaluator.context().params();
-        let (_, stages) = stages(params, &self.rows, kind);
-        let mut ct = input;
-        for stage in &stages {
-            ct = self.map(stage)?.apply(evaluator, &ct)?;
-        }
-        let canonical = params.scale(self.rows.out)?;
-        if !ct.scale().agrees_with(canonical) {
+        part.set_scale(self.plan.y);
+        let mut sine = self.eval_mod.evaluate(evaluator, &part)?;
+        drop(part);
+        if !sine.scale().agrees_with(self.plan.sine) {
             return Err(CkksError::ScaleMismatch {
-                op: "the end of SlotsToCoeffs",
-                lhs: ct.scale().log2(),
-                rhs: canonical.log2(),
+                op: "the end of EvalMod",
+                lhs: sine.scale().log2(),
+                rhs: self.plan.sine.log2(),
             }
             .into());
         }
-        ct.set_scale(canonical);
-        Ok(ct)
+        sine.set_scale(evaluator.context().params().scale(self.rows.out)?);
+        Ok(sine)
     }
 
     fn map(&self, stage: &StageId) -> Result<&LinearMap<B::Poly>, BootstrapError> {

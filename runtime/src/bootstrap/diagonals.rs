@@ -114,27 +114,6 @@ impl Diagonals {
         }
     }
 
-    /// The map followed by a multiplication of output i with `factors[i]`.
-    pub fn scale_outputs(&mut self, factors: &[Complex]) {
-        for diagonal in self.by_offset.values_mut() {
-            for (v, &f) in diagonal.iter_mut().zip(factors) {
-                *v = mul(*v, f);
-            }
-        }
-    }
-
-    /// The map preceded by a multiplication of input i with `factors[i]`.
-    pub fn scale_inputs(&mut self, factors: &[Complex]) {
-        let n = 1usize << self.log_slots;
-        for (&offset, diagonal) in &mut self.by_offset {
-            for (i, v) in diagonal.iter_mut().enumerate() {
-                if let Some(&f) = factors.get(position(i, offset, n)) {
-                    *v = mul(*v, f);
-                }
-            }
-        }
-    }
-
     /// The map applied in f64, the oracle of the encrypted one.
     pub fn apply(&self, input: &[Complex]) -> Vec<Complex> {
         let n = 1usize << self.log_slots;

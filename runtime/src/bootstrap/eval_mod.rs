@@ -57,27 +57,6 @@ impl EvalMod {
         Ok(value)
     }
 
-    /// s + s³/6, two rows below s: the arcsine up to s⁵, so that sin(2πt) becomes 2πt.
-    ///
-    /// # Errors
-    /// No relinearisation key at one of the rows.
-    pub fn arcsine<B: Backend>(
-        evaluator: &Evaluator<B>,
-        s: &Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let square = evaluator.mul_rescale(s, s)?;
-        let low = evaluator.adjust_to_scale(s, square.level(), s.scale(), 1.0)?;
-        let mut sum = evaluator.tensor_sum(&[(&low, &square)])?;
-        let six = Scale::from_f64(6.0).ok_or(RANGE)?;
-        // Read at six times its scale, the cube is a sixth of itself.
-        sum.set_scale(sum.scale().times(six).ok_or(RANGE)?);
-        let mut linear = low;
-        let factor = square.scale().times(six).ok_or(RANGE)?;
-        evaluator.mul_constant_assign(&mut linear, 1.0, factor)?;
-        evaluator.add_assign(&mut sum, &linear)?;
-        Ok(evaluator.relinearise_and_rescale(sum)?)
-    }
-
     /// Σ c_k T_k(u), five rows below u.
     fn polynomial<B: Backend>(
         &self,

@@ -2,7 +2,7 @@
 
 use super::linear::Steps;
 use super::scales::{Rows, Tuning};
-use super::stages::{group, pack_parts, unpack_parts, Groups};
+use super::stages::{group, Groups};
 use super::BootstrapError;
 use crate::bootstrap::diagonals::Diagonals;
 use crate::ckks::encoding::SlotTransform;
@@ -14,11 +14,13 @@ use std::fmt;
 /// A way to bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// One ciphertext, real or complex, all slots: two EvalMods.
+    /// One ciphertext with real slots, all of them: one EvalMod, since half of the coefficients are nobody's.
     Full,
+    /// One ciphertext with complex slots: two EvalMods.
+    Complex,
     /// Two real ciphertexts a and b as a + i·b: two EvalMods for both.
     ComplexPair,
-    /// One ciphertext, real or complex, whose slots repeat with period 2^log_slots ≤ N/4: one EvalMod.
+    /// One ciphertext with real slots that repeat with period 2^log_slots ≤ N/4: one EvalMod, smaller matrices.
     Sparse {
         /// Base-two logarithm of the period.
         log_slots: u32,
@@ -29,6 +31,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Full => write!(f, "full slots"),
+            Kind::Complex => write!(f, "complex slots"),
             Kind::ComplexPair => write!(f, "a pair of real ciphertexts"),
             Kind::Sparse { log_slots } => write!(f, "slots of period 2^{log_slots}"),
         }
@@ -39,7 +42,7 @@ impl Kind {
     /// Base-two logarithm of the number of slots that are transformed.
     pub fn log_slots(&self, params: &ParameterSet) -> u32 {
         match self {
-            Kind::Full | Kind::ComplexPair => params.log_n() - 1,
+            Kind::Full | Kind::Complex | Kind::ComplexPair => params.log_n() - 1,
             Kind::Sparse { log_slots } => *log_slots,
         }
     }
@@ -62,10 +65,6 @@ impl Kind {
         let range = self.log_slots(params)..params.log_n() - 1;
         range.map(|k| 1i64 << k).collect()
     }
-
-    pub(crate) fn is_sparse(&self) -> bool {
-        matches!(self, Kind::Sparse { .. })
-    }
 }
 
 /// One matrix of the circuit, by what it is: kinds share those that are equal.
@@ -76,21 +75,15 @@ pub(crate) struct StageId {
     pub position: usize,
     pub first: u32,
     pub last: u32,
-    /// The number of slots where it shows: the map wraps, or packs and unpacks real and imaginary parts.
+    /// The number of slots where it shows: the map wraps.
     pub log_slots: Option<u32>,
-    pub packed: bool,
 }
 
 impl StageId {
     /// The matrix itself.
     pub fn build(&self, transform: &SlotTransform) -> Diagonals {
         let log_slots = self.log_slots.unwrap_or(transform.log_slots());
-        let map = group(transform, self.first, self.last, log_slots, self.inverse);
-        match (self.packed, self.inverse) {
-            (false, _) => map,
-            (true, true) => pack_parts(&map, log_slots),
-            (true, false) => unpack_parts(&map, log_slots),
-        }
+        group(transform, self.first, self.last, log_slots, self.inverse)
     }
 }
 
@@ -107,17 +100,14 @@ pub(crate) fn stages(
         if inverse {
             ranges.reverse();
         }
-        let packs = if inverse { count - 1 } else { 0 };
         let stage = |(position, (first, last)): (usize, (u32, u32))| {
-            let packed = kind.is_sparse() && position == packs;
             let wraps = last == log_slots && first <= last;
             StageId {
                 inverse,
                 position,
                 first,
                 last,
-                log_slots: (packed || wraps).then_some(log_slots),
-                packed,
+                log_slots: wraps.then_some(log_slots),
             }
         };
         ranges.into_iter().enumerate().map(stage).collect()
@@ -143,7 +133,7 @@ pub fn requirements(
     let transform = SlotTransform::new(log_n - 1)?;
     request.add(KeyKind::DenseToSparse, Level(0));
     request.add(KeyKind::SparseToDense, params.top());
-    for &row in rows.eval_mod.iter().chain(&rows.arcsine) {
+    for &row in &rows.eval_mod {
         request.add(KeyKind::Relinearisation, row);
     }
     let conjugation = KeyKind::Galois(GaloisElement::conjugation(log_n));
@@ -162,12 +152,6 @@ pub fn requirements(
         };
         for step in kind.trace(params) {
             rotate(step, rows.trace());
-        }
-        if let Kind::Sparse { log_slots } = kind {
-            rotate(1 << log_slots, rows.out);
-        }
-        if *kind == Kind::ComplexPair {
-            request.add(conjugation, rows.out);
         }
     }
     Ok(request)

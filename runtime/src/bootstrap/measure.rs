@@ -38,7 +38,7 @@ pub struct Measurement {
     pub median_seconds: f64,
     /// Shortest time.
     pub least_seconds: f64,
-    /// Levels left.
+    /// Levels left until the next bootstrap.
     pub levels_after: u8,
     /// Bits of modulus the levels left take up.
     pub usable_bits: f64,
@@ -144,6 +144,10 @@ impl Bench {
                     start = Instant::now();
                     results.push((self.bootstrapper.full(ev, &ct, top)?, &a));
                 }
+                Kind::Complex => {
+                    start = Instant::now();
+                    results.push((self.bootstrapper.complex(ev, &ct, top)?, &a));
+                }
                 Kind::Sparse { log_slots } => {
                     start = Instant::now();
                     results.push((self.bootstrapper.sparse(ev, &ct, log_slots, top)?, &a));
@@ -171,7 +175,8 @@ impl Bench {
             }
         }
         times.sort_by(f64::total_cmp);
-        let bits = params.row(top)?.log2_modulus - params.row(Level(0))?.log2_modulus;
+        let bottom = self.bootstrapper.rows().input;
+        let bits = params.row(top)?.log2_modulus - params.row(bottom)?.log2_modulus;
         Ok(Measurement {
             kind,
             slots,
@@ -181,14 +186,14 @@ impl Bench {
             worst_bits: -errors.worst.log2(),
             median_seconds: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
             least_seconds: times.first().copied().unwrap_or(f64::NAN),
-            levels_after: top.0,
+            levels_after: top.0.saturating_sub(bottom.0),
             usable_bits: bits,
             bits_after_products: after,
         })
     }
 
-    /// Time of each step of one full bootstrap by the caller's clock: ModRaise with its two key switches, CoeffsToSlots, EvalMod,
-    /// SlotsToCoeffs.
+    /// Time of each step of one full bootstrap by the caller's clock: SlotsToCoeffs, ModRaise with its two key switches, CoeffsToSlots
+    /// with the conjugation, EvalMod.
     ///
     /// # Errors
     /// If [`Kind::Full`] was not prepared.
@@ -197,25 +202,27 @@ impl Bench {
         clock: &dyn Fn() -> f64,
     ) -> Result<[(&'static str, f64); 4], BootstrapError> {
         let log_slots = Kind::Full.log_slots(self.params());
-        let ct = self.encrypt(&self.values(log_slots, Slots::Complex, 0), 0)?;
+        let ct = self.encrypt(&self.values(log_slots, Slots::Real, 0), 0)?;
         let (b, ev) = (&self.bootstrapper, &self.evaluator);
         let mut last = clock();
         let mut lap = || {
             let now = clock();
             now - std::mem::replace(&mut last, now)
         };
-        let raised = b.mod_raise(ev, ct)?;
+        let bottom = b.slots_to_coeffs(ev, ct, Kind::Full)?;
+        let stc = lap();
+        let raised = b.mod_raise(ev, bottom)?;
         let raise = lap();
         let slots = b.coeffs_to_slots(ev, raised, Kind::Full)?;
+        let real = b.real_part(ev, &slots)?;
+        drop(slots);
         let cts = lap();
-        let reduced = b.reduce(ev, slots, Kind::Full)?;
-        let eval_mod = lap();
-        b.slots_to_coeffs(ev, reduced, Kind::Full)?;
+        b.reduce(ev, real)?;
         Ok([
+            ("slots_to_coeffs", stc),
             ("mod_raise", raise),
             ("coeffs_to_slots", cts),
-            ("eval_mod", eval_mod),
-            ("slots_to_coeffs", lap()),
+            ("eval_mod", lap()),
         ])
     }
 
@@ -228,7 +235,7 @@ impl Bench {
         slots: Slots,
     ) -> Result<f64, BootstrapError> {
         let mut expected = expected.to_vec();
-        while ct.level() > Level(0) {
+        while ct.level() > self.bootstrapper.rows().input {
             let level = ct.level();
             // Factors of size one, so that the values do not fade.
             let factor: Vec<Complex> = self
@@ -267,7 +274,7 @@ impl Bench {
     }
 
     fn encrypt(&self, slots: &[Complex], seed: u64) -> Result<Ciphertext, BootstrapError> {
-        self.encrypt_at(slots, Level(0), seed)
+        self.encrypt_at(slots, self.bootstrapper.rows().input, seed)
     }
 
     fn encrypt_at(

@@ -2,12 +2,13 @@
 //!
 //! With t = message + q0·I after ModRaise, read at scale q0 (value t/q0), and all matrices with entries of size 1:
 //! ```text
+//! SlotsToCoeffs   · ΠP / ΠQ             from the canonical scale of the bootstrap level to that of row 0: coefficients are the values
 //! CoeffsToSlots   q0 · ΠP / ΠQ          value n' · w (n' slots used), w the coefficients of t/q0
 //! v + conj v      the same scale        value 2n'·(N/2n') Re w   (N/2n' copies are summed by the trace), declared to be y = Re w / half_width
-//! EvalMod         sin(2π t/q0)          declared to be the message: 2π/ratio of it, ratio = q0 / scale of the message
-//! SlotsToCoeffs   · ΠP / ΠQ             the canonical scale of the highest usable row
+//! EvalMod         sin(2π t/q0)          declared to be the message: 2π/ratio of it, ratio = q0 / scale of row 0
 //! ```
 //! P are the stages' plaintext scales, Q the moduli divided out. No constant is ever multiplied into matrix entries: it is a choice of scale.
+//! EvalMod's scales are chosen backwards from the canonical one of the highest usable row.
 
 use super::cosine::Cosine;
 use super::BootstrapError;
@@ -17,49 +18,31 @@ use num_bigint::BigUint;
 /// Choices of the circuit that trade precision, range and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// The message is multiplied by 2^this at row 0. With q0/scale = 2^12.66, 3 gives the message ratio 2^9.66: one bit less precision than
-    /// 4, but the cubic error of the sine, 6.6·c³/ratio² for coefficients up to c, is four times smaller.
-    pub message_shift: u32,
     /// The polynomial of EvalMod.
     pub cosine: Cosine,
     /// log2 of the scale of T_4(u) less that of the EvalMod rows, in units of 1/16: what is above 0 doubles with each power.
     pub power_excess: u32,
-    /// The same for the polynomial's value.
-    pub value_excess: i32,
-    /// Whether s + s³/6 follows the sine s: no cubic error, two levels less.
-    pub arcsine: bool,
 }
 
 impl Tuning {
     /// The circuit as measured for `secure` and `paper`.
     pub const STANDARD: Tuning = Tuning {
-        message_shift: 3,
         cosine: Cosine::STANDARD,
         power_excess: 8,
-        value_excess: 20,
-        arcsine: false,
-    };
-
-    /// With the arcsine, for messages with large coefficients (such as constant vectors). Its products are at 40-bit rows, hence the smaller
-    /// scale of what enters.
-    pub const ARCSINE: Tuning = Tuning {
-        value_excess: -22,
-        arcsine: true,
-        ..Tuning::STANDARD
     };
 }
 
-/// The rows of each step, top row first: `cts[i]` is where CoeffsToSlots' stage i multiplies.
+/// The rows of each step in the order of application: `cts[i]` is where CoeffsToSlots' stage i multiplies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
+    /// The level of what is bootstrapped.
+    pub input: Level,
+    /// Where SlotsToCoeffs' stages multiply, down to row 1.
+    pub stc: Vec<Level>,
     /// Where CoeffsToSlots' stages multiply.
     pub cts: Vec<Level>,
     /// Where EvalMod's products are: y, u and T_2, …, the doublings.
     pub eval_mod: Vec<Level>,
-    /// Where the arcsine's two products are, if there is one.
-    pub arcsine: Vec<Level>,
-    /// Where SlotsToCoeffs' stages multiply.
-    pub stc: Vec<Level>,
     /// The level of the result.
     pub out: Level,
 }
@@ -73,16 +56,12 @@ impl Rows {
                 .map(|(l, _)| Level(l as u8))
                 .collect()
         };
-        // The arcsine takes the first rows below EvalMod; everything after it moves down.
-        let taken = if tuning.arcsine { 2 } else { 0 };
-        let below = of(RowKind::SlotsToCoeffs);
-        let lowered = |by: u8| below.iter().map(move |l| Level(l.0.saturating_sub(by)));
         let rows = Rows {
+            input: params.bootstrap_level(),
+            stc: of(RowKind::SlotsToCoeffs),
             cts: of(RowKind::CoeffsToSlots),
             eval_mod: of(RowKind::EvalMod),
-            arcsine: lowered(0).take(usize::from(taken)).collect(),
-            stc: lowered(taken).collect(),
-            out: Level(params.top_usable().0.saturating_sub(taken)),
+            out: params.top_usable(),
         };
         let expect = |kind, expected, found: &[Level]| {
             if found.len() == expected {
@@ -94,7 +73,7 @@ impl Rows {
                 found: found.len(),
             })
         };
-        expect("CoeffsToSlots", 4, &rows.cts)?;
+        expect("CoeffsToSlots", 3, &rows.cts)?;
         expect(
             "EvalMod",
             6 + tuning.cosine.doublings as usize,
@@ -118,6 +97,8 @@ impl Rows {
 /// Every scale of the circuit that is a choice; the others follow.
 #[derive(Clone, Debug)]
 pub struct ScalePlan {
+    /// Plaintext scales of SlotsToCoeffs' stages, in order.
+    pub stc: Vec<Scale>,
     /// What the raised ciphertext is read at: q0.
     pub raised: Scale,
     /// Plaintext scales of CoeffsToSlots' stages, in order.
@@ -126,11 +107,9 @@ pub struct ScalePlan {
     pub y: Scale,
     /// Scale of the polynomial's value.
     pub value: Scale,
-    /// What EvalMod's result is read at, so that its value is the message.
-    pub message: Scale,
-    /// Plaintext scales of SlotsToCoeffs' stages, in order.
-    pub stc: Vec<Scale>,
-    /// q0 over the scale of the (shifted) message: 2^9.66 as a rule.
+    /// Scale of sin(2π t/q0) after the doublings: read at the canonical scale of the highest usable row, it is the message.
+    pub sine: Scale,
+    /// q0 over the scale of row 0: about 2^12.5.
     pub ratio: f64,
 }
 
@@ -171,8 +150,7 @@ fn spread(total: Scale, count: usize) -> Result<Vec<Scale>, BootstrapError> {
 }
 
 impl ScalePlan {
-    /// Scales for any number of used slots. The circuit's result is half the message, since two real ciphertexts in one are separated by
-    /// adding halves.
+    /// Scales for any number of used slots.
     pub fn new(
         params: &ParameterSet,
         rows: &Rows,
@@ -188,8 +166,13 @@ impl ScalePlan {
                 .iter()
                 .try_fold(Scale::ONE, |p, &l| p.times(step(l)?).ok_or(RANGE))
         };
+        let bottom = params.scale(Level(0))?;
         let base = params.row(Level(0))?.modulus().clone();
         let raised = Scale::from_ratio(&base, &BigUint::from(1u8), 0).ok_or(RANGE)?;
+        let stc_total = bottom
+            .times(product(&rows.stc)?)
+            .and_then(|s| s.over(params.scale(rows.input).ok()?))
+            .ok_or(RANGE)?;
 
         // T_4(u) is y² divided and squared twice more: walk back from the scale it should have.
         let bits = |i: usize| -> Result<f64, BootstrapError> {
@@ -210,44 +193,26 @@ impl ScalePlan {
             .and_then(|s| s.over(gain)?.over(raised))
             .ok_or(RANGE)?;
 
-        let last = *rows.eval_mod.last().ok_or(RANGE)?;
-        let value = power(sixteenths(step(last)?.log2()) + i64::from(tuning.value_excess))?;
-        let mut result = value;
-        for &level in rows.eval_mod.iter().skip(6) {
-            result = params.rescaled(level, result.times(result).ok_or(RANGE)?)?;
-        }
-        if let [square, cube] = rows.arcsine[..] {
-            let squared = params.rescaled(square, result.times(result).ok_or(RANGE)?)?;
-            let six = Scale::from_f64(6.0).ok_or(RANGE)?;
-            let product = result.times(squared).and_then(|s| s.times(six));
-            result = params.rescaled(cube, product.ok_or(RANGE)?)?;
-        }
-        // sin(2π m/q0) = (2π/q0)·m for the integer m = message · scale · 2^shift.
-        let message_scale = Scale::power_of_two(tuning.message_shift as i32)
-            .and_then(|s| s.times(params.scale(Level(0)).ok()?))
-            .ok_or(RANGE)?;
+        // sin(2π m/q0) = (2π/q0)·m for the integer m = message · scale of row 0.
         let tau = Scale::from_f64(std::f64::consts::TAU).ok_or(RANGE)?;
-        let message = result
-            .times(tau)
-            .and_then(|s| s.times(message_scale)?.over(raised))
-            .ok_or(RANGE)?;
-        // Read at twice the scale, the same integers are half the message.
-        let message = Scale::power_of_two(1)
-            .and_then(|two| message.times(two))
-            .ok_or(RANGE)?;
-        let stc_total = params
+        let sine = params
             .scale(rows.out)?
-            .times(product(&rows.stc)?)
-            .and_then(|s| s.over(message))
+            .times(raised)
+            .and_then(|s| s.over(tau.times(bottom)?))
             .ok_or(RANGE)?;
+        // Each doubling squares the scale and divides by its row: square roots, exact to f64's rounding, lead back to the value.
+        let mut value = sine.to_f64();
+        for &level in rows.eval_mod.iter().skip(6).rev() {
+            value = (value * step(level)?.to_f64()).sqrt();
+        }
         Ok(ScalePlan {
+            stc: spread(stc_total, rows.stc.len())?,
             raised,
             cts: spread(cts_total, rows.cts.len())?,
             y,
-            value,
-            message,
-            stc: spread(stc_total, rows.stc.len())?,
-            ratio: raised.over(message_scale).ok_or(RANGE)?.to_f64(),
+            value: Scale::from_f64(value).ok_or(RANGE)?,
+            sine,
+            ratio: raised.over(bottom).ok_or(RANGE)?.to_f64(),
         })
     }
 }

@@ -2,7 +2,7 @@
 //! together in groups. Bit reversal is left out on both sides; EvalMod acts on each slot alone, so it cancels.
 
 use super::diagonals::Diagonals;
-use crate::ckks::encoding::{Complex, SlotTransform};
+use crate::ckks::encoding::SlotTransform;
 
 /// Sizes of groups of butterfly stages, from the smallest stride (1) to the largest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,31 +100,10 @@ pub fn slots_to_coeffs(transform: &SlotTransform, groups: &Groups) -> Vec<Diagon
         .collect()
 }
 
-/// Makes the last CoeffsToSlots matrix put out twice the 2^log_slots slots, of which v + conj(v) is then [2·Re w | 2·Im w]: real and
-/// imaginary parts of coefficients that repeat share one ciphertext.
-pub fn pack_parts(last: &Diagonals, log_slots: u32) -> Diagonals {
-    let mut packed = last.repeated(log_slots + 1);
-    packed.scale_outputs(&parts(1 << log_slots, Complex::new(0.0, -1.0)));
-    packed
-}
-
-/// Makes the first SlotsToCoeffs matrix read [a | b] as a + i·b: its outputs, and everything computed from them, are to be added to their
-/// rotation by half the (doubled) period.
-pub fn unpack_parts(first: &Diagonals, log_slots: u32) -> Diagonals {
-    let mut unpacked = first.repeated(log_slots + 1);
-    unpacked.scale_inputs(&parts(1 << log_slots, Complex::new(0.0, 1.0)));
-    unpacked
-}
-
-fn parts(half: usize, second: Complex) -> Vec<Complex> {
-    let mut factors = vec![Complex::new(1.0, 0.0); half];
-    factors.resize(2 * half, second);
-    factors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ckks::encoding::Complex;
 
     fn sample(n: usize) -> Vec<Complex> {
         let mut state = 7u64;
@@ -216,44 +195,5 @@ mod tests {
         );
         assert_eq!(Groups::whole(11, 4), Groups(vec![2, 3, 3, 3]));
         assert_eq!(Groups::whole(15, 4).truncated(9), Groups(vec![3, 3, 3, 0]));
-    }
-
-    #[test]
-    fn packed_parts_return_to_complex_coefficients() {
-        let transform = SlotTransform::new(8).unwrap();
-        let n = 1usize << 6;
-        let coefficients = sample(n);
-        let mut slots = coefficients.clone();
-        transform.special_fft(&mut slots).unwrap();
-        let mut maps = coeffs_to_slots(&transform, &Groups::whole(8, 4).truncated(6));
-        let last = maps.pop().unwrap();
-        let middle = apply_all(&maps, &slots);
-        let doubled: Vec<Complex> = middle.iter().chain(&middle).copied().collect();
-        let packed: Vec<Complex> = pack_parts(&last, 6)
-            .apply(&doubled)
-            .iter()
-            .map(|v| Complex::new(v.re / n as f64, 0.0))
-            .collect();
-        let expected: Vec<f64> = reversed(&coefficients)
-            .iter()
-            .map(|v| v.re)
-            .chain(reversed(&coefficients).iter().map(|v| v.im))
-            .collect();
-        for (got, expected) in packed.iter().zip(expected) {
-            assert!(
-                (got.re - expected).abs() < 1e-12,
-                "{} for {expected}",
-                got.re
-            );
-        }
-        let mut maps = slots_to_coeffs(&transform, &Groups::whole(8, 3).truncated(6)).into_iter();
-        let first = unpack_parts(&maps.next().unwrap(), 6).apply(&packed);
-        let rest: Vec<Diagonals> = maps.collect();
-        let out = apply_all(&rest, &first);
-        let sum: Vec<Complex> = (0..n)
-            .map(|i| Complex::new(out[i].re + out[i + n].re, out[i].im + out[i + n].im))
-            .collect();
-        let error = distance(&sum, &slots);
-        assert!(error < 1e-12, "{error:e}");
     }
 }

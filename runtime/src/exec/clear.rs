@@ -274,11 +274,14 @@ impl Executor for Clear<'_> {
             for part in source.chunks_exact(head.len().max(1)) {
                 head.iter_mut().zip(part).for_each(|(h, x)| *h += x);
             }
-            head.iter_mut().for_each(|h| {
+            for h in &mut head {
                 *h /= copies as f64;
-                // Reduction modulo q0, centred: exact for all that fits.
+                // Reduction modulo q0, centred: exact for all that fits, but for the sine.
                 *h -= 2.0 * wrap * (*h / (2.0 * wrap)).round();
-            });
+                if let Some(model) = &self.noise {
+                    *h = model.bootstrapped(*h)?;
+                }
+            }
             self.stream(number).add(&mut head, deviation);
             results.push(head.repeat(copies));
         }

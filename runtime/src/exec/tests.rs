@@ -157,7 +157,7 @@ fn a_trace_counts_what_the_recount_counts() {
     walk(schedule.program(), &mut trace, &mut |_| ()).expect("traces");
     let counted = recount(schedule.program(), schedule.params().slots());
     assert_eq!(trace.operations, counted.operations);
-    assert_eq!(trace.lowest.map(|l| l.0), Some(2));
+    assert_eq!(trace.lowest.map(|l| l.0), Some(5));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn ciphertexts_decrypt_to_what_clear_computes() {
     let slots = schedule.params().slots();
     let packed = pack(&program.inputs[0], None, SAMPLE_BATCH, slots, &lanes).expect("packs");
     let complex: Vec<Complex> = packed[0].iter().map(|&x| Complex::new(x, 0.0)).collect();
-    let encrypted = lab.encrypt(&complex, Level(4), 1);
+    let encrypted = lab.encrypt(&complex, Level(7), 1);
     let refresher = Refresher::new(program, &lab.evaluator).expect("bootstrapping");
     let refreshing = refresher.with(&lab.evaluator);
     let mut rns = Rns::new(

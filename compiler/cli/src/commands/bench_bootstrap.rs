@@ -28,12 +28,12 @@ const VECTORS: usize = 10;
 pub fn run(args: &Args) -> Outcome {
     let params = ParameterSet::new(args.profile)?;
     warn_if_insecure(&params);
-    let kinds = [Kind::Full, Kind::ComplexPair];
+    let kinds = [Kind::Full, Kind::Complex, Kind::ComplexPair];
     let random = RandomSource::from_entropy()?;
     let bench = Bench::new(params, Tuning::STANDARD, &kinds, random)?;
     let cases = [
         ("full", Kind::Full, Slots::Real, "real"),
-        ("full", Kind::Full, Slots::Complex, "complex"),
+        ("complex", Kind::Complex, Slots::Complex, "complex"),
         ("complex_pair", Kind::ComplexPair, Slots::Real, "real"),
     ];
     for (name, kind, slots, values) in cases {

@@ -14,8 +14,8 @@ pub(super) struct Chain<'a> {
     pub encapsulation: &'a [u16],
     /// Canonical scale of the highest usable row, times 2^40.
     pub scale_top_times_2_40: u128,
-    /// Rows 1..=usable_levels are the levels left after a bootstrap.
-    pub usable_levels: u8,
+    /// The highest row that a program may use.
+    pub top_usable: u8,
     /// Rows bottom-up with the limbs alive.
     pub rows: &'a [(RowKind, &'a [u16])],
 }

@@ -87,7 +87,7 @@ pub(super) struct OwnedChain {
     digit_sizes: Vec<usize>,
     special: Vec<u16>,
     scale_top_times_2_40: u128,
-    usable_levels: u8,
+    top_usable: u8,
     rows: Vec<(RowKind, Vec<u16>)>,
 }
 
@@ -105,7 +105,7 @@ impl OwnedChain {
             special: &self.special,
             encapsulation: &[],
             scale_top_times_2_40: self.scale_top_times_2_40,
-            usable_levels: self.usable_levels,
+            top_usable: self.top_usable,
             rows: &rows,
         })
     }
@@ -320,7 +320,7 @@ pub(super) fn chain(log_n: u32, shape: LevelledShape) -> Result<OwnedChain, Para
         special: (first..first + special.len() as u16).collect(),
         primes: order.into_iter().chain(special).collect(),
         scale_top_times_2_40,
-        usable_levels: usable as u8,
+        top_usable: usable as u8,
         rows,
     })
 }

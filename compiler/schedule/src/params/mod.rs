@@ -30,7 +30,8 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// A row of the level table. Rows 0..=usable levels carry messages of the program; rows above belong to bootstrapping.
+/// A row of the level table. Rows up to the highest usable one carry messages of the program, and what is bootstrapped stops at
+/// [`ParameterSet::bootstrap_level`]; rows above belong to bootstrapping alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Level(pub u8);
 
@@ -58,11 +59,11 @@ pub enum RowKind {
     Base,
     /// A level the program may use.
     Usable,
-    /// SlotsToCoeffs, the last step of a bootstrap.
+    /// SlotsToCoeffs, the first step of a bootstrap; a program may use it after its last bootstrap.
     SlotsToCoeffs,
     /// The polynomial that reduces modulo q0.
     EvalMod,
-    /// CoeffsToSlots, the first step of a bootstrap.
+    /// CoeffsToSlots, the step of a bootstrap after the modulus is raised.
     CoeffsToSlots,
     /// Every limb of every row, where the highest usable row lacks some: keys may live there, no ciphertext ever does.
     Union,
@@ -71,10 +72,10 @@ pub enum RowKind {
 /// A named choice of chain and secret. All but the toys claim 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Profile {
-    /// By need: N = 2^16, 11 usable levels, hamming weight 192, log QP ≤ 1600 with bootstrapping, or one of the chains without
+    /// By need: N = 2^16, 13 levels between bootstraps, hamming weight 192, log QP ≤ 1600 with bootstrapping, or one of the chains without
     /// ([`LevelledShape`]) in rings of 2^13 to 2^17 under a uniform ternary secret. The default.
     Secure,
-    /// N = 2^16, 9 usable levels, hamming weight 192, log QP ≤ 1555: the setting of the PowerSoftmax paper.
+    /// N = 2^16, 9 levels between bootstraps, hamming weight 192, log QP ≤ 1555: the setting of the PowerSoftmax paper.
     Paper,
     /// The chain of `secure` under a uniform ternary secret, within the table of eprint 2024/463.
     Standard,

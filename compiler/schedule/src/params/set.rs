@@ -171,7 +171,7 @@ impl ParameterSet {
         let top = BigUint::from(chain.scale_top_times_2_40);
         let mut scale = Scale::from_ratio(&top, &BigUint::from(1u8), -40).ok_or(broken.clone())?;
         let mut scales = vec![scale];
-        for l in (1..=usize::from(chain.usable_levels)).rev() {
+        for l in (1..=usize::from(chain.top_usable)).rev() {
             scale = scale
                 .times(scale)
                 .and_then(|s| s.times_ratio(&rows[l - 1].modulus, &rows[l].modulus))
@@ -266,6 +266,15 @@ impl ParameterSet {
     /// The highest level a program may use: where bootstrapping leaves a ciphertext.
     pub fn top_usable(&self) -> Level {
         Level((self.scales.len() - 1) as u8)
+    }
+    /// The level that a bootstrap reads: SlotsToCoeffs, its first step, goes from here to row 0. 0 where there is no bootstrapping.
+    pub fn bootstrap_level(&self) -> Level {
+        let rows = self.rows.iter();
+        Level(rows.filter(|r| r.kind == RowKind::SlotsToCoeffs).count() as u8)
+    }
+    /// Levels from the highest usable one to where a bootstrap begins; all of them where there is no bootstrapping.
+    pub fn levels_between_bootstraps(&self) -> u8 {
+        self.top_usable().0 - self.bootstrap_level().0
     }
     /// The highest row, where ModRaise leads.
     pub fn top(&self) -> Level {

@@ -63,8 +63,17 @@ impl Rung for Levelled {
                 one_limb_levels: bounded("step", 60)? < 30,
                 special: bounded("special", 64)?,
                 digit: bounded("digit", 64)?,
-                can_bootstrap: false,
+                bootstrap_from: None,
             };
+            if r.at.peek_word() == "bootstrap" {
+                r.at.keyword("bootstrap")?;
+                let start = r.at;
+                let level: u32 = r.at.integer("a level")?;
+                if level > top {
+                    return Err(start.fail(format!("at most {top}, the highest level")));
+                }
+                self.costs.chain.bootstrap_from = Some(level);
+            }
         }
         self.slots.head(r)
     }

@@ -65,14 +65,17 @@ impl LevelledGraph {
             format!("{text} -> @{}, {layout}", op.level)
         };
         let CostTable { log_n, top, chain } = self.costs;
-        // What bootstraps has one chain; others say how theirs is made.
+        // Chains other than the usual one that bootstraps say how theirs is made.
         let made = match chain == ChainCost::BOOTSTRAPPED {
             true => String::new(),
             false => format!(
-                " step {} special {} digit {}",
+                " step {} special {} digit {}{}",
                 if chain.one_limb_levels { 27 } else { 40 },
                 chain.special,
-                chain.digit
+                chain.digit,
+                chain
+                    .bootstrap_from
+                    .map_or(String::new(), |l| format!(" bootstrap {l}")),
             ),
         };
         let head = format!(" levels {top} ring 2^{log_n}{made} {}", self.geometry);

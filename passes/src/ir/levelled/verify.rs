@@ -41,6 +41,14 @@ impl LevelledGraph {
                         "`%{name}` is not known to lie in [-1, 1] and cannot be bootstrapped"
                     ));
                 }
+                let from = self.costs.chain.bootstrap_from;
+                if from.is_none_or(|from| source.level < from) {
+                    return Err(format!(
+                        "`%{name}` at level {} cannot be bootstrapped: the lowest level for that is {}",
+                        source.level,
+                        from.map_or("none".into(), |l| l.to_string())
+                    ));
+                }
                 if source.layout.is_unnamed() {
                     return Err(format!(
                         "`%{name}` holds partial results and cannot be bootstrapped"
