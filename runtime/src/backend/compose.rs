@@ -1,6 +1,6 @@
 //! What a backend may do in one go, from its single operations: the meaning of those, and enough for a backend that has nothing better.
 
-use super::{Backend, Decomposition, Pairs, Rotation, Triple};
+use super::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
 use crate::rlwe::{RlweError, RowLimbs};
 
 /// See [`Backend::rotated_products`].
@@ -47,6 +47,32 @@ pub fn switch_and_add<B: Backend>(
     );
     backend.add_assign(&mut sum.1, &backend.automorphism(&high, rotation.element));
     Ok(())
+}
+
+/// See [`Backend::switch_and_divide`].
+///
+/// # Errors
+/// If the key lacks a limb of the row.
+pub fn switch_and_divide<B: Backend>(
+    backend: &B,
+    digits: &Decomposition<B::Poly>,
+    switch: Switch<'_, B::Poly>,
+    row: &RowLimbs,
+) -> Result<(B::Poly, B::Poly), RlweError> {
+    let (mut low, mut high) = backend.key_product(digits, switch.key, row)?;
+    for (sum, addend) in [&mut low, &mut high].into_iter().zip(switch.addends) {
+        if let Some(addend) = addend {
+            backend.add_scaled(sum, addend, &row.special_product);
+        }
+    }
+    let (low, high) = backend.divide_and_round_pair((&low, &high), switch.lo, None)?;
+    Ok(match switch.element {
+        None => (low, high),
+        Some(g) => (
+            backend.automorphism(&low, g),
+            backend.automorphism(&high, g),
+        ),
+    })
 }
 
 /// See [`Backend::sums`].

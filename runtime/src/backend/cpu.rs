@@ -1,11 +1,12 @@
 //! The CPU: thin calls to `ring`, parallel over limbs.
 
 use super::fused::KeyShape;
-use super::{Backend, Decomposition, Pairs, Rotation, Triple};
+use super::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweContext, RlweError, RowLimbs};
 use num_bigint::BigInt;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Residues in memory, arithmetic by `ring`.
@@ -112,20 +113,45 @@ impl Backend for Cpu {
         Ok(self.ring().divide_and_round(a, lo, factor)?)
     }
 
+    fn divide_and_round_pair(
+        &self,
+        (a, b): (&RnsPoly, &RnsPoly),
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<(RnsPoly, RnsPoly), RlweError> {
+        let both = self.ring().divide_and_round_all([a, b], lo, factor)?;
+        Ok(both.into())
+    }
+
     fn decompose(&self, a: RnsPoly, row: &RowLimbs) -> Result<Decomposition<RnsPoly>, RlweError> {
-        let mut coefficients = a.clone();
-        self.to_coefficient(&mut coefficients);
-        let digits = row
+        let ring = self.ring();
+        let (mut limbs, mut factors) = (Vec::new(), Vec::new());
+        for digit in &row.digits {
+            let tables = ring.extension(&digit.limbs, &digit.others)?;
+            factors.extend(tables.source_factors(ring, None));
+            limbs.extend_from_slice(&digit.limbs);
+        }
+        let scaled = ring.scaled_coefficients(&a, &limbs, &factors);
+        let extended = row
             .digits
             .iter()
-            .map(|digit| {
-                let mut extended =
-                    self.ring()
-                        .extend_part(&coefficients, &digit.limbs, &digit.others)?;
-                self.to_evaluation(&mut extended);
-                Ok(extended)
-            })
-            .collect::<Result<Vec<_>, RlweError>>()?;
+            .map(|digit| ring.extend_scaled(&scaled, &digit.limbs, &digit.others));
+        let mut digits = extended.collect::<Result<Vec<RnsPoly>, _>>()?;
+        drop(scaled);
+        // One prime after the other, for all digits: they share its table.
+        let mut columns: BTreeMap<LimbId, Vec<&mut [u32]>> = BTreeMap::new();
+        for (digit, extended) in row.digits.iter().zip(&mut digits) {
+            extended.set_form(Form::Evaluation);
+            let limbs = extended.data_mut().chunks_mut(ring.degree());
+            for (&id, limb) in digit.others.iter().zip(limbs) {
+                columns.entry(id).or_default().push(limb);
+            }
+        }
+        columns.into_par_iter().for_each(|(id, column)| {
+            column
+                .into_iter()
+                .for_each(|limb| ring.limb_to_evaluation(id, limb));
+        });
         Ok(Decomposition {
             original: a,
             digits,
@@ -186,6 +212,15 @@ impl Backend for Cpu {
         sum: &mut (RnsPoly, RnsPoly),
     ) -> Result<(), RlweError> {
         self.fused_switch_and_add(pair, rotation, row, sum)
+    }
+
+    fn switch_and_divide(
+        &self,
+        digits: &Decomposition<RnsPoly>,
+        switch: Switch<'_, RnsPoly>,
+        row: &RowLimbs,
+    ) -> Result<(RnsPoly, RnsPoly), RlweError> {
+        self.fused_switch_and_divide(digits, switch, row)
     }
 
     fn sums(&self, sums: &[Vec<Triple<'_, RnsPoly>>], row: &RowLimbs) -> Pairs<RnsPoly> {

@@ -4,7 +4,7 @@
 //! its pace. Residues are canonical after each step, so results are bit for bit those of the single operations
 //! ([`super::compose`], which tests hold against these).
 
-use super::{Backend, Cpu, Decomposition, Pairs, Rotation};
+use super::{Backend, Cpu, Decomposition, Pairs, Rotation, Switch};
 use crate::ring::limb_columns;
 use crate::ring::pool::Buffer;
 use crate::ring::{Form, RnsPoly};
@@ -114,6 +114,28 @@ impl Cpu {
                 }
             });
         Ok(results)
+    }
+
+    pub(super) fn fused_switch_and_divide(
+        &self,
+        digits: &Decomposition<RnsPoly>,
+        switch: Switch<'_, RnsPoly>,
+        row: &RowLimbs,
+    ) -> Result<(RnsPoly, RnsPoly), RlweError> {
+        let ring = self.context.ring();
+        let shape = KeyShape::new(switch.key, row)?;
+        let turn = switch.element.map(|g| ring.block_permutation(g));
+        let make = |e: usize, low: &mut [u32], high: &mut [u32]| {
+            let id = row.extended[e];
+            let terms = shape.terms(e, digits, switch.key, row);
+            ring.limb_inner_product_pair(id, (low, high), &terms);
+            for (sum, addend) in [low, high].into_iter().zip(switch.addends) {
+                if let Some(limb) = addend.and_then(|a| a.limb_of(id)) {
+                    ring.limb_add_scaled(id, sum, limb, row.special_product[e]);
+                }
+            }
+        };
+        Ok(ring.divide_and_round_made(&row.extended, switch.lo, make, turn.as_deref())?)
     }
 
     pub(super) fn fused_switch_and_add(

@@ -1,7 +1,7 @@
 //! The CPU's fused runs against the single operations that they stand for, bit for bit. Toy ring: not secure.
 
 use super::compose;
-use super::{Backend, Rotation, Triple};
+use super::{Backend, Rotation, Switch, Triple};
 use crate::ckks::testing::{step, Lab};
 use crate::ring::RnsPoly;
 use crate::rlwe::KeyKind;
@@ -51,6 +51,28 @@ fn fused_key_switches_and_sums_equal_the_single_operations_bit_for_bit() {
             .expect("switch");
         compose::switch_and_add(backend, pair, rotations[2], row, &mut other).expect("switch");
         assert_eq!(residues(&[sum]), residues(&[other]));
+
+        let below = lab.context.row(Level(level.0 - 1)).expect("row");
+        for lo in [&row.limbs, &below.limbs] {
+            for (addends, element) in [
+                ([None, None], None),
+                ([Some(c0), None], Some(rotations[0].element)),
+                ([Some(c0), Some(c1)], None),
+            ] {
+                let switch = || Switch {
+                    key: rotations[0].key,
+                    addends,
+                    element,
+                    lo,
+                };
+                let fused = backend.switch_and_divide(&digits, switch(), row);
+                let single = compose::switch_and_divide(backend, &digits, switch(), row);
+                assert_eq!(
+                    residues(&[fused.expect("switch")]),
+                    residues(&[single.expect("switch")])
+                );
+            }
+        }
 
         let sums: Vec<Vec<Triple<'_, RnsPoly>>> = vec![
             vec![

@@ -32,6 +32,18 @@ pub struct Rotation<'a> {
     pub key: &'a KeySwitchingKey,
 }
 
+/// A key switch down to other limbs.
+pub struct Switch<'a, P> {
+    /// The key.
+    pub key: &'a KeySwitchingKey,
+    /// Added to the two results, before the automorphism.
+    pub addends: [Option<&'a P>; 2],
+    /// X → X^g, applied last.
+    pub element: Option<GaloisElement>,
+    /// The limbs of the result: those of the row or of one below it.
+    pub lo: &'a [LimbId],
+}
+
 /// (a, b, c), of which a·b and a·c are summed; a may be compressed ([`RnsPoly::compressed`]).
 pub type Triple<'a, P> = (&'a P, &'a P, &'a P);
 
@@ -94,6 +106,18 @@ pub trait Backend: Send + Sync {
         lo: &[LimbId],
         factor: Option<&BigInt>,
     ) -> Result<Self::Poly, RlweError>;
+    /// [`Backend::divide_and_round`] of two polynomials on the same limbs.
+    fn divide_and_round_pair(
+        &self,
+        (a, b): (&Self::Poly, &Self::Poly),
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<(Self::Poly, Self::Poly), RlweError> {
+        Ok((
+            self.divide_and_round(a, lo, factor)?,
+            self.divide_and_round(b, lo, factor)?,
+        ))
+    }
     /// ModUp: the digits of `a` (on the row's limbs), extended to QP.
     fn decompose(
         &self,
@@ -134,6 +158,18 @@ pub trait Backend: Send + Sync {
         Self: Sized,
     {
         compose::switch_and_add(self, pair, rotation, row, sum)
+    }
+    /// The key product of `digits` divided by P, and by what else `switch.lo` lacks of the row, with the addends divided by that too.
+    fn switch_and_divide(
+        &self,
+        digits: &Decomposition<Self::Poly>,
+        switch: Switch<'_, Self::Poly>,
+        row: &RowLimbs,
+    ) -> Result<(Self::Poly, Self::Poly), RlweError>
+    where
+        Self: Sized,
+    {
+        compose::switch_and_divide(self, digits, switch, row)
     }
     /// Several [`Backend::inner_product_pair`] on the row's QP, which may share factors.
     fn sums(&self, sums: &[Vec<Triple<'_, Self::Poly>>], row: &RowLimbs) -> Pairs<Self::Poly>

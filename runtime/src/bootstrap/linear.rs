@@ -228,10 +228,7 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
             .times(self.scale)
             .ok_or(CkksError::ScaleRange { op: "linear map" })?;
         let scale = context.params().rescaled(self.level, scale)?;
-        let polys = [low, high]
-            .iter()
-            .map(|p| backend.divide_and_round(p, &target.limbs, None))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Ciphertext::from_parts(polys, target.level, scale))
+        let (low, high) = backend.divide_and_round_pair((&low, &high), &target.limbs, None)?;
+        Ok(Ciphertext::from_parts(vec![low, high], target.level, scale))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Ciphertext, CkksError, Plaintext};
 use crate::backend::{Backend, Cpu};
+use crate::ring::LimbId;
 use crate::rlwe::{KeySet, RlweContext, RowLimbs};
 use heron_schedule::params::{Level, Scale};
 use num_bigint::BigInt;
@@ -234,6 +235,22 @@ impl<B: Backend> Evaluator<B> {
         Ok(())
     }
 
+    /// [`Backend::divide_and_round`] of all parts of a ciphertext.
+    fn divided(
+        &self,
+        polys: &[B::Poly],
+        target: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<Vec<B::Poly>, CkksError> {
+        if let [a, b] = polys {
+            let (a, b) = self.backend.divide_and_round_pair((a, b), target, factor)?;
+            return Ok(vec![a, b]);
+        }
+        let each = polys.iter();
+        let each = each.map(|p| self.backend.divide_and_round(p, target, factor));
+        Ok(each.collect::<Result<_, _>>()?)
+    }
+
     /// Goes down one row of the level table: scale · Q(level - 1) / Q(level), which is the row's canonical scale when the operand is a
     /// product of two canonical ones.
     /// Adds an error of at most (1 + |s|_1)/2 to each coefficient, about sqrt((h+1)/12).
@@ -243,13 +260,8 @@ impl<B: Backend> Evaluator<B> {
     pub fn rescale(&self, a: &Ciphertext<B::Poly>) -> Result<Ciphertext<B::Poly>, CkksError> {
         let (level, scale) = self.rescaled("rescale", a.level, a.scale)?;
         let target = &self.row(level)?.limbs;
-        let polys = a
-            .polys
-            .iter()
-            .map(|p| self.backend.divide_and_round(p, target, None))
-            .collect::<Result<_, _>>()?;
         Ok(Ciphertext {
-            polys,
+            polys: self.divided(&a.polys, target, None)?,
             level,
             scale,
         })
@@ -303,17 +315,10 @@ impl<B: Backend> Evaluator<B> {
         let adjustment = params.adjust_between(a.level, a.scale, to, scale, factor)?;
         let working = crate::rlwe::context::ring_limbs(&adjustment.working);
         let target = &self.row(to)?.limbs;
-        let polys = a
-            .polys
-            .iter()
-            .map(|p| {
-                let kept = self.backend.select(p, &working);
-                self.backend
-                    .divide_and_round(&kept, target, Some(&adjustment.constant))
-            })
-            .collect::<Result<_, _>>()?;
+        let kept = a.polys.iter().map(|p| self.backend.select(p, &working));
+        let kept: Vec<B::Poly> = kept.collect();
         Ok(Ciphertext {
-            polys,
+            polys: self.divided(&kept, target, Some(&adjustment.constant))?,
             level: to,
             scale,
         })
@@ -438,14 +443,9 @@ impl<B: Backend> Evaluator<B> {
             }
         }
         let target = &self.row(to)?.limbs;
-        let polys = sum
-            .map(|(polys, _)| polys)
-            .unwrap_or_default()
-            .iter()
-            .map(|p| self.backend.divide_and_round(p, target, None))
-            .collect::<Result<_, _>>()?;
+        let polys = sum.map(|(polys, _)| polys).unwrap_or_default();
         Ok(Ciphertext {
-            polys,
+            polys: self.divided(&polys, target, None)?,
             level: to,
             scale,
         })

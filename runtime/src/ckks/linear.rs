@@ -298,8 +298,9 @@ impl<B: Backend> Evaluator<B> {
             (None, None) => return Err(shape("number of terms of an output", 1, 0)),
         };
         let target = &self.row(level)?.limbs;
-        low = self.backend.divide_and_round(&low, target, None)?;
-        high = self.backend.divide_and_round(&high, target, None)?;
+        (low, high) = self
+            .backend
+            .divide_and_round_pair((&low, &high), target, None)?;
         Ok(vec![low, high])
     }
 }

@@ -2,8 +2,9 @@
 
 use super::evaluator::{same_level, same_scale};
 use super::{Ciphertext, CkksError, Evaluator};
-use crate::backend::Backend;
-use crate::rlwe::{key_switch, KeyKind};
+use crate::backend::{Backend, Switch};
+use crate::ring::LimbId;
+use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Scale;
 
 /// The two factors of a product.
@@ -73,15 +74,10 @@ impl<B: Backend> Evaluator<B> {
     /// No relinearisation key, or none for this row.
     pub fn relinearise(&self, a: Ciphertext<B::Poly>) -> Result<Ciphertext<B::Poly>, CkksError> {
         let (level, scale) = (a.level, a.scale);
-        let Some([mut c0, mut c1, c2]) = three(a)? else {
-            return Err(not_three("relinearise"));
-        };
-        let key = self.keys.get(KeyKind::Relinearisation)?;
-        let (low, high) = key_switch::switch(&self.backend, c2, key, self.row(level)?)?;
-        self.backend.add_assign(&mut c0, &low);
-        self.backend.add_assign(&mut c1, &high);
+        let row = self.row(level)?;
+        let polys = self.relinearised("relinearise", a, row, &row.limbs)?;
         Ok(Ciphertext {
-            polys: vec![c0, c1],
+            polys,
             level,
             scale,
         })
@@ -98,24 +94,33 @@ impl<B: Backend> Evaluator<B> {
         let op = "relinearise and rescale";
         let row = self.row(a.level)?;
         let (level, scale) = self.rescaled(op, a.level, a.scale)?;
-        let Some([c0, c1, c2]) = three(a)? else {
-            return Err(not_three(op));
-        };
-        let key = self.keys.get(KeyKind::Relinearisation)?;
-        let (mut low, mut high) = key_switch::switch_extended(&self.backend, c2, key, row)?;
-        self.backend.add_scaled(&mut low, &c0, &row.special_product);
-        self.backend
-            .add_scaled(&mut high, &c1, &row.special_product);
-        drop((c0, c1));
-        let target = &self.row(level)?.limbs;
         Ok(Ciphertext {
-            polys: vec![
-                self.backend.divide_and_round(&low, target, None)?,
-                self.backend.divide_and_round(&high, target, None)?,
-            ],
+            polys: self.relinearised(op, a, row, &self.row(level)?.limbs)?,
             level,
             scale,
         })
+    }
+
+    /// The two polynomials of a product, divided by what `lo` lacks of the row.
+    fn relinearised(
+        &self,
+        op: &'static str,
+        a: Ciphertext<B::Poly>,
+        row: &RowLimbs,
+        lo: &[LimbId],
+    ) -> Result<Vec<B::Poly>, CkksError> {
+        let Some([c0, c1, c2]) = three(a)? else {
+            return Err(not_three(op));
+        };
+        let digits = self.backend.decompose(c2, row)?;
+        let switch = Switch {
+            key: self.keys.get(KeyKind::Relinearisation)?,
+            addends: [Some(&c0), Some(&c1)],
+            element: None,
+            lo,
+        };
+        let (low, high) = self.backend.switch_and_divide(&digits, switch, row)?;
+        Ok(vec![low, high])
     }
 
     /// factor · Σ a·b + constant, relinearised once and rescaled: operands at one level, the result one below. The factor comes before

@@ -2,9 +2,9 @@
 
 use super::multiply::two;
 use super::{Ciphertext, CkksError, Evaluator, RotationStep};
-use crate::backend::{Backend, Decomposition};
+use crate::backend::{Backend, Decomposition, Switch};
 use crate::ring::GaloisElement;
-use crate::rlwe::{key_switch, KeyKind, RowLimbs};
+use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Level;
 
 impl<B: Backend> Evaluator<B> {
@@ -86,15 +86,15 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
         let (c0, _) = two("rotate", a)?;
         let key = self.keys.get(KeyKind::Galois(g))?;
-        let (low, high) = self.backend.key_product(digits, key, row)?;
-        let mut low = self.backend.divide_and_round(&low, &row.limbs, None)?;
-        let high = self.backend.divide_and_round(&high, &row.limbs, None)?;
-        self.backend.add_assign(&mut low, c0);
+        let switch = Switch {
+            key,
+            addends: [Some(c0), None],
+            element: Some(g),
+            lo: &row.limbs,
+        };
+        let (low, high) = self.backend.switch_and_divide(digits, switch, row)?;
         Ok(Ciphertext {
-            polys: vec![
-                self.backend.automorphism(&low, g),
-                self.backend.automorphism(&high, g),
-            ],
+            polys: vec![low, high],
             level: a.level,
             scale: a.scale,
         })
@@ -133,8 +133,14 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
         let (c0, c1) = two("switch secrets", a)?;
         let key = self.keys.get(kind)?;
-        let (mut low, high) = key_switch::switch(&self.backend, c1.clone(), key, row)?;
-        self.backend.add_assign(&mut low, c0);
+        let digits = self.backend.decompose(c1.clone(), row)?;
+        let switch = Switch {
+            key,
+            addends: [Some(c0), None],
+            element: None,
+            lo: &row.limbs,
+        };
+        let (low, high) = self.backend.switch_and_divide(&digits, switch, row)?;
         Ok(Ciphertext {
             polys: vec![low, high],
             level: a.level,

@@ -10,10 +10,11 @@
 
 use super::context::{cached, LimbId, RingContext};
 use super::error::RingError;
-use super::matrix::{self, SourceFactor};
+use super::matrix;
 use super::poly::{Form, RnsPoly};
 use super::simd::Reducer;
-use crate::arith::{Modulus, ShoupFactor};
+use crate::arith::Modulus;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Most source limbs: 64 products below 2^56 and 64 terms of the quotient fit their words.
@@ -34,9 +35,9 @@ pub struct Extension {
 /// How one target prime `p` receives the sum.
 pub(crate) struct Column {
     pub reducer: Reducer,
-    /// Multiplier of `y_i` modulo `p`.
+    /// Multipliers of `y_i` modulo `p`, times 2^32 for the Montgomery reduction of the sum.
     pub weights: Vec<u32>,
-    /// Multiplier of `u` modulo `p`.
+    /// Multiplier of `u` modulo `p`, times 2^32.
     pub correction: u32,
 }
 
@@ -98,14 +99,18 @@ impl Extension {
                         product_without(&modulus, Some(i))
                     }
                 };
+                let correction = if divided {
+                    1
+                } else {
+                    modulus.neg(product_without(&modulus, None))
+                };
+                let radix = modulus.reduce_u64(1 << 32);
                 Column {
                     reducer,
-                    weights: (0..primes.len()).map(weight).collect(),
-                    correction: if divided {
-                        1
-                    } else {
-                        modulus.neg(product_without(&modulus, None))
-                    },
+                    weights: (0..primes.len())
+                        .map(|i| modulus.mul(weight(i), radix))
+                        .collect(),
+                    correction: modulus.mul(correction, radix),
                 }
             })
             .collect();
@@ -122,43 +127,29 @@ impl Extension {
         &self.source
     }
 
-    /// Writes the target rows, N words each, from the source rows, each multiplied by its entry of `multipliers` on the way.
-    pub(crate) fn run(
+    /// What source residues are multiplied by before [`Extension::run`]: the inverse cofactors, times `multipliers`.
+    pub(crate) fn source_factors(
         &self,
         context: &RingContext,
         multipliers: Option<&[u32]>,
-        source: &[&[u32]],
-        target: &mut [u32],
-    ) {
-        let n = context.degree();
-        assert_eq!(source.len(), self.source.len());
-        assert!(source.iter().all(|row| row.len() == n));
-        let factors: Vec<SourceFactor> = (0..source.len())
-            .map(|i| SourceFactor {
-                q: context.prime(self.source[i]),
-                factor: self.source_factor(context, multipliers, i),
-                reciprocal: self.reciprocal[i],
-            })
-            .collect();
-        matrix::run(
-            context.instruction_set(),
-            &factors,
-            &self.columns,
-            source,
-            target,
-            n,
-        );
+    ) -> Vec<u32> {
+        let with = |(i, &inverse): (usize, &u32)| {
+            let extra = multipliers.map_or(1, |m| m[i]);
+            context.modulus(self.source[i]).mul(inverse, extra)
+        };
+        self.cofactor_inverse.iter().enumerate().map(with).collect()
     }
 
-    fn source_factor(
-        &self,
-        context: &RingContext,
-        multipliers: Option<&[u32]>,
-        i: usize,
-    ) -> ShoupFactor {
-        let modulus = context.modulus(self.source[i]);
-        let extra = multipliers.map_or(1, |m| m[i]);
-        modulus.shoup(modulus.mul(self.cofactor_inverse[i], extra))
+    /// Writes the target rows, N words each, from the source rows times [`Extension::source_factors`].
+    pub(crate) fn run(&self, context: &RingContext, scaled: &[&[u32]], target: &mut [u32]) {
+        matrix::run(
+            context.instruction_set(),
+            &self.reciprocal,
+            &self.columns,
+            scaled,
+            target,
+            context.degree(),
+        );
     }
 }
 
@@ -205,54 +196,59 @@ impl RingContext {
             "a basis extension reads coefficients"
         );
         let tables = self.extension(a.limbs(), target)?;
-        let mut result = RnsPoly::scratch(self, target, Form::Coefficient);
-        let rows: Vec<&[u32]> = (0..a.limb_count()).map(|i| a.limb(i)).collect();
-        tables.run(self, None, &rows, result.data_mut());
-        Ok(result)
+        let mut scaled = a.clone();
+        self.mul_scalar_assign(&mut scaled, &tables.source_factors(self, None));
+        self.extend_scaled(&scaled, a.limbs(), target)
     }
 
-    /// As [`RingContext::extend`], handing the buffer of `a` back afterwards.
+    /// [`RingContext::extend`] of some limbs of a polynomial that are already multiplied by the inverse cofactors
+    /// ([`Extension::source_factors`]).
     ///
     /// # Errors
-    /// As [`RingContext::extension`].
-    ///
-    /// # Panics
-    /// If `a` is in evaluation form.
-    pub fn extend_owned(&self, a: RnsPoly, target: &[LimbId]) -> Result<RnsPoly, RingError> {
-        self.extend(&a, target)
-    }
-
-    /// As [`RingContext::extend`], from some of the limbs of `a`.
-    ///
-    /// # Errors
-    /// As [`RingContext::extension`], or if `a` lacks a source limb.
-    ///
-    /// # Panics
-    /// If `a` is in evaluation form.
-    pub fn extend_part(
+    /// As [`RingContext::extension`], or if `scaled` lacks a source limb.
+    pub(crate) fn extend_scaled(
         &self,
-        a: &RnsPoly,
+        scaled: &RnsPoly,
         source: &[LimbId],
         target: &[LimbId],
     ) -> Result<RnsPoly, RingError> {
-        assert_eq!(
-            a.form(),
-            Form::Coefficient,
-            "a basis extension reads coefficients"
-        );
         let tables = self.extension(source, target)?;
         let rows = source
             .iter()
             .map(|&limb| {
-                a.limb_of(limb).ok_or(RingError::MissingLimb {
+                scaled.limb_of(limb).ok_or(RingError::MissingLimb {
                     limb,
-                    held: a.limb_count(),
+                    held: scaled.limb_count(),
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut result = RnsPoly::scratch(self, target, Form::Coefficient);
-        tables.run(self, None, &rows, result.data_mut());
+        tables.run(self, &rows, result.data_mut());
         Ok(result)
+    }
+
+    /// The coefficients of some limbs of `a`, which is in evaluation form, each times its factor.
+    ///
+    /// # Panics
+    /// If `a` lacks a limb or is in coefficient form.
+    pub(crate) fn scaled_coefficients(
+        &self,
+        a: &RnsPoly,
+        limbs: &[LimbId],
+        factors: &[u32],
+    ) -> RnsPoly {
+        assert_eq!(a.form(), Form::Evaluation, "values become coefficients");
+        let mut result = RnsPoly::scratch(self, limbs, Form::Coefficient);
+        let each = limbs.par_iter().zip(factors);
+        result
+            .data_mut()
+            .par_chunks_mut(self.degree())
+            .zip(each)
+            .for_each(|(to, (&id, &factor))| {
+                let from = a.limb(a.require(id));
+                self.ntt_table(id).inverse_scaled(from, to, factor);
+            });
+        result
     }
 }
 

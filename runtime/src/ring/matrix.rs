@@ -5,20 +5,10 @@
 
 use super::extension::{Column, QUOTIENT_BITS};
 use super::simd::{with_vectors, InstructionSet, Vector};
-use crate::arith::ShoupFactor;
 use rayon::prelude::*;
 
 /// Coefficients per block.
 const BLOCK: usize = 256;
-
-/// How one source limb enters.
-pub(super) struct SourceFactor {
-    pub q: u32,
-    /// Cofactor inverse, times any multiplier.
-    pub factor: ShoupFactor,
-    /// `round(2^57 / q)`.
-    pub reciprocal: u64,
-}
 
 /// The start of the target rows; blocks write disjoint columns of them.
 #[derive(Clone, Copy)]
@@ -26,11 +16,10 @@ struct Target(*mut u32);
 // SAFETY: every block writes its own columns and nobody reads before all are done.
 unsafe impl Sync for Target {}
 
-/// `target[t][j] = u_j correction_t + sum_i y_ij weight_ti mod p_t`, with `y_i = source_i factor_i mod q_i` and
-/// `u = floor(1/2 + sum_i y_i reciprocal_i / 2^57)`.
+/// `target[t][j] = (u_j correction_t + sum_i y_ij weight_ti) 2^-32 mod p_t`, with `u = floor(1/2 + sum_i y_i reciprocal_i / 2^57)`.
 pub(super) fn run(
     set: InstructionSet,
-    factors: &[SourceFactor],
+    reciprocals: &[u64],
     columns: &[Column],
     source: &[&[u32]],
     target: &mut [u32],
@@ -39,7 +28,8 @@ pub(super) fn run(
     assert_eq!(target.len(), columns.len() * n);
     assert!(n.is_multiple_of(BLOCK) && source.iter().all(|row| row.len() == n));
     assert!(
-        factors.len() == source.len() && columns.iter().all(|c| c.weights.len() == source.len())
+        reciprocals.len() == source.len()
+            && columns.iter().all(|c| c.weights.len() == source.len())
     );
     let k = source.len();
     let target = Target(target.as_mut_ptr());
@@ -48,7 +38,7 @@ pub(super) fn run(
         .into_par_iter()
         .with_min_len(4)
         .for_each_init(
-            // The scaled residues, and the quotients after them.
+            // The residues, and the quotients after them.
             || vec![0u32; (k + 1) * BLOCK],
             |scaled, block| {
                 let (start, to, scaled) = (block * BLOCK, target.0, scaled.as_mut_ptr());
@@ -57,7 +47,7 @@ pub(super) fn run(
                     fn kernel<V>(
                         start: usize,
                         n: usize,
-                        factors: &[SourceFactor],
+                        reciprocals: &[u64],
                         columns: &[Column],
                         source: &[&[u32]],
                         scaled: *mut u32,
@@ -65,7 +55,7 @@ pub(super) fn run(
                     ) {
                         // SAFETY: rows have n words and the block lies inside them; the scratch has a row per source limb and one more.
                         unsafe {
-                            scale::<V>(start, factors, source, scaled);
+                            quotients::<V>(start, reciprocals, source, scaled);
                             let mut t = 0;
                             while t + 4 <= columns.len() {
                                 sums::<V, 4>(
@@ -96,30 +86,27 @@ pub(super) fn run(
         );
 }
 
-/// Scaled residues and quotients of one block.
+/// Gathers the residues of one block and finds its quotients.
 ///
 /// # Safety
 /// As in [`run`]; the instruction set is present.
 #[inline(always)]
-unsafe fn scale<V: Vector>(
+unsafe fn quotients<V: Vector>(
     start: usize,
-    factors: &[SourceFactor],
+    reciprocals: &[u64],
     source: &[&[u32]],
     scaled: *mut u32,
 ) {
-    // SAFETY: the block lies inside every row and the scratch holds factors.len() + 1 rows.
+    // SAFETY: the block lies inside every row and the scratch holds source.len() + 1 rows.
     unsafe {
         for j in (0..BLOCK).step_by(V::LANES) {
             let mut sum = V::wide_add(V::wide_zero(), 1 << (QUOTIENT_BITS - 1));
-            for (i, (f, row)) in factors.iter().zip(source).enumerate() {
-                let q = V::splat(f.q);
-                let y = V::load(row.as_ptr().add(start + j))
-                    .shoup(V::splat(f.factor.value), V::splat(f.factor.quotient), q)
-                    .fold(q);
+            for (i, (&reciprocal, row)) in reciprocals.iter().zip(source).enumerate() {
+                let y = V::load(row.as_ptr().add(start + j));
                 y.store(scaled.add(i * BLOCK + j));
-                sum = V::mac_splat_wide(sum, y, f.reciprocal);
+                sum = V::mac_splat_wide(sum, y, reciprocal);
             }
-            V::wide_top(sum).store(scaled.add(factors.len() * BLOCK + j));
+            V::wide_top(sum).store(scaled.add(source.len() * BLOCK + j));
         }
     }
 }
@@ -140,6 +127,8 @@ unsafe fn sums<V: Vector, const T: usize>(
     // SAFETY: the block lies inside every row; weights have k entries.
     unsafe {
         let weights: [*const u32; T] = std::array::from_fn(|t| columns[t].weights.as_ptr());
+        // A sum of k products and of u's, below (k/16 + 2^-26) p 2^32, reduces to less than (1 + k/16 + 2^-26) p.
+        let many = k > 15;
         for j in (0..BLOCK).step_by(V::LANES) {
             let u = V::load(scaled.add(k * BLOCK + j));
             let mut sum: [V::Wide; T] = [V::wide_zero(); T];
@@ -153,7 +142,13 @@ unsafe fn sums<V: Vector, const T: usize>(
                 }
             }
             for t in 0..T {
-                V::reduce(sum[t], &columns[t].reducer).store(to.add(t * n + start + j));
+                let c = &columns[t].reducer;
+                let q = V::splat(c.q);
+                let mut r = V::montgomery(sum[t], q, V::splat(c.q_inverse));
+                if many {
+                    r = r.fold(V::splat(4 * c.q)).fold(V::splat(2 * c.q));
+                }
+                r.fold(q).store(to.add(t * n + start + j));
             }
         }
     }

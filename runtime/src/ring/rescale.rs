@@ -5,11 +5,13 @@
 //! (Samardzic et al.; Cheddar 2407.13055). The remainder modulo `prod(Out)` is centred and lifted exactly, then subtracted before the
 //! exact division. With `Out` the special limbs and `In` empty this is the ModDown of hybrid key switching (Han, Ki 2019/688).
 
+use super::automorphism::BlockPermutation;
 use super::context::{cached, LimbId, RingContext};
 use super::error::RingError;
 use super::extension::Extension;
 use super::kernels;
 use super::poly::{Form, RnsPoly};
+use super::pool::Buffer;
 use num_bigint::{BigInt, BigUint};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -68,6 +70,74 @@ impl Rescale {
     pub fn leaving(&self) -> &[LimbId] {
         &self.leaving
     }
+
+    /// What the coefficients of the leaving limbs are multiplied by before [`Rescale::corrections`].
+    fn leaving_factors(&self, context: &RingContext, factor: Option<&BigInt>) -> Vec<u32> {
+        let residues = factor.map(|c| context.residues(c, &self.leaving));
+        let multiplier = |(i, (&l, &f)): (usize, (&LimbId, &u32))| match &residues {
+            None => f,
+            Some(residues) => context.modulus(l).mul(f, residues[i]),
+        };
+        let leaving = self.leaving.iter().zip(&self.leaving_factor);
+        let multipliers: Vec<u32> = leaving.enumerate().map(multiplier).collect();
+        match &self.extension {
+            None => Vec::new(),
+            Some(extension) => extension.source_factors(context, Some(&multipliers)),
+        }
+    }
+
+    /// Minus the centred remainder over the divisor, on the limbs of `lo` (coefficients), from the scaled coefficients of the leaving limbs.
+    fn corrections(&self, context: &RingContext, remainder: &RnsPoly, to: &mut [u32]) {
+        if let Some(extension) = &self.extension {
+            let limbs = 0..remainder.limb_count();
+            let rows: Vec<&[u32]> = limbs.map(|i| remainder.limb(i)).collect();
+            extension.run(context, &rows, to);
+        }
+    }
+
+    /// Finishes one limb: from its correction to the quotient, `value` being what is divided on that limb (not read where it enters).
+    fn finish(
+        &self,
+        context: &RingContext,
+        (position, id): (usize, LimbId),
+        constant: Option<u32>,
+        value: Option<&[u32]>,
+        to: &mut [u32],
+    ) {
+        match &self.extension {
+            Some(_) => context.ntt_table(id).forward(to),
+            None => to.fill(0),
+        }
+        if let (Some(kept), Some(from)) = (self.kept_factor[position], value) {
+            let modulus = context.modulus(id);
+            let kept = modulus.shoup(constant.map_or(kept, |c| modulus.mul(kept, c)));
+            let set = context.instruction_set();
+            kernels::add_scaled(set, modulus.value(), to, from, kept);
+        }
+    }
+}
+
+/// Limb by limb, the same limb of each polynomial.
+fn each_limb_of(
+    polys: &mut [RnsPoly],
+    n: usize,
+) -> impl IndexedParallelIterator<Item = (usize, Vec<&mut [u32]>)> {
+    let limbs = polys.first().map_or(0, RnsPoly::limb_count);
+    let mut columns: Vec<Vec<&mut [u32]>> = (0..limbs).map(|_| Vec::new()).collect();
+    for poly in polys {
+        let limbs = poly.data_mut().chunks_mut(n);
+        columns.iter_mut().zip(limbs).for_each(|(c, l)| c.push(l));
+    }
+    columns.into_par_iter().enumerate()
+}
+
+/// The limbs of two polynomials, side by side.
+fn limb_pairs(
+    (low, high): &mut (RnsPoly, RnsPoly),
+    n: usize,
+) -> impl Iterator<Item = (&mut [u32], &mut [u32])> {
+    let low = low.data_mut().chunks_mut(n);
+    low.zip(high.data_mut().chunks_mut(n))
 }
 
 impl RingContext {
@@ -101,58 +171,119 @@ impl RingContext {
         lo: &[LimbId],
         factor: Option<&BigInt>,
     ) -> Result<RnsPoly, RingError> {
-        assert_eq!(a.form(), Form::Evaluation, "rescaling reads values");
-        let tables = self.rescale(a.limbs(), lo)?;
-        let n = self.degree();
-        let mut result = RnsPoly::scratch(self, lo, Form::Evaluation);
-
-        if let Some(extension) = &tables.extension {
-            let mut remainder = a.select(&tables.leaving);
-            self.to_coefficient(&mut remainder);
-            let rows: Vec<&[u32]> = (0..remainder.limb_count())
-                .map(|i| remainder.limb(i))
-                .collect();
-            let multipliers: Vec<u32> = match factor {
-                None => tables.leaving_factor.clone(),
-                Some(c) => {
-                    let residues = self.residues(c, &tables.leaving);
-                    tables
-                        .leaving
-                        .iter()
-                        .zip(&tables.leaving_factor)
-                        .zip(residues)
-                        .map(|((&l, &f), c)| self.modulus(l).mul(f, c))
-                        .collect()
-                }
-            };
-            extension.run(self, Some(&multipliers), &rows, result.data_mut());
-        }
-
-        let constants = factor.map(|c| self.residues(c, lo));
-        let divided = tables.extension.is_some();
-        result
-            .data_mut()
-            .par_chunks_mut(n)
-            .enumerate()
-            .for_each(|(position, to)| {
-                let id = lo[position];
-                let modulus = *self.modulus(id);
-                if divided {
-                    self.ntt_table(id).forward(to);
-                } else {
-                    to.fill(0);
-                }
-                if let Some(kept) = tables.kept_factor[position] {
-                    let kept = modulus.shoup(
-                        constants
-                            .as_ref()
-                            .map_or(kept, |c| modulus.mul(kept, c[position])),
-                    );
-                    let from = a.limb(a.require(id));
-                    kernels::add_scaled(self.instruction_set(), modulus.value(), to, from, kept);
-                }
-            });
+        let [result] = self.divide_and_round_all([a], lo, factor)?;
         Ok(result)
+    }
+
+    /// [`RingContext::divide_and_round`] of several polynomials on the same limbs, limb by limb so that they share tables.
+    ///
+    /// # Errors
+    /// As [`RingContext::rescale`].
+    ///
+    /// # Panics
+    /// If one is in coefficient form or their limbs differ.
+    pub fn divide_and_round_all<const K: usize>(
+        &self,
+        polys: [&RnsPoly; K],
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<[RnsPoly; K], RingError> {
+        let hi = polys.first().map_or(lo, |a| a.limbs());
+        for a in polys {
+            assert_eq!(a.form(), Form::Evaluation, "rescaling reads values");
+            assert_eq!(a.limbs(), hi, "polynomials on the same limbs");
+        }
+        let tables = self.rescale(hi, lo)?;
+        let mut results = polys.map(|_| RnsPoly::scratch(self, lo, Form::Evaluation));
+        let factors = tables.leaving_factors(self, factor);
+        for (a, result) in polys.iter().zip(&mut results) {
+            let remainder = self.scaled_coefficients(a, &tables.leaving, &factors);
+            tables.corrections(self, &remainder, result.data_mut());
+        }
+        let constants = factor.map(|c| self.residues(c, lo));
+        each_limb_of(&mut results, self.degree()).for_each(|(position, column)| {
+            let id = lo[position];
+            let constant = constants.as_ref().map(|c| c[position]);
+            for (to, a) in column.into_iter().zip(polys) {
+                tables.finish(self, (position, id), constant, a.limb_of(id), to);
+            }
+        });
+        Ok(results)
+    }
+
+    /// [`RingContext::divide_and_round_all`] of two polynomials on `hi` that are made limb by limb, then `turn` applied to both: what `make`
+    /// writes for a limb (its position in `hi`) that is divided out goes straight to coefficients, and results are permuted while in the cache.
+    ///
+    /// # Errors
+    /// As [`RingContext::rescale`].
+    pub(crate) fn divide_and_round_made(
+        &self,
+        hi: &[LimbId],
+        lo: &[LimbId],
+        make: impl Fn(usize, &mut [u32], &mut [u32]) + Sync,
+        turn: Option<&BlockPermutation>,
+    ) -> Result<(RnsPoly, RnsPoly), RingError> {
+        let tables = self.rescale(hi, lo)?;
+        let n = self.degree();
+        let both = |limbs: &[LimbId], form| {
+            let one = || RnsPoly::scratch(self, limbs, form);
+            (one(), one())
+        };
+        let kept: Vec<LimbId> = hi.iter().copied().filter(|l| lo.contains(l)).collect();
+        let mut values = both(&kept, Form::Evaluation);
+        let mut remainders = both(&tables.leaving, Form::Coefficient);
+        let factors = tables.leaving_factors(self, None);
+        let mut jobs = Vec::with_capacity(hi.len());
+        let mut kept = limb_pairs(&mut values, n);
+        let mut leaving = limb_pairs(&mut remainders, n).zip(factors);
+        for (position, &id) in hi.iter().enumerate() {
+            if lo.contains(&id) {
+                jobs.extend(kept.next().map(|pair| (position, id, pair, None)));
+            } else if let Some((pair, factor)) = leaving.next() {
+                jobs.push((position, id, pair, Some(factor)));
+            }
+        }
+        drop((kept, leaving));
+        jobs.into_par_iter()
+            .for_each(|(position, id, (low, high), factor)| {
+                let Some(factor) = factor else {
+                    return make(position, low, high);
+                };
+                let mut made = Buffer::scratch(2 * n);
+                let (first, second) = made.split_at_mut(n);
+                make(position, first, second);
+                let table = self.ntt_table(id);
+                table.inverse_scaled(first, low, factor);
+                table.inverse_scaled(second, high, factor);
+            });
+        let mut results = both(lo, Form::Evaluation);
+        tables.corrections(self, &remainders.0, results.0.data_mut());
+        tables.corrections(self, &remainders.1, results.1.data_mut());
+        drop(remainders);
+        let finish = |position: usize, low: &mut [u32], high: &mut [u32]| {
+            let at = (position, lo[position]);
+            tables.finish(self, at, None, values.0.limb_of(at.1), low);
+            tables.finish(self, at, None, values.1.limb_of(at.1), high);
+        };
+        let Some(turn) = turn else {
+            let pairs: Vec<_> = limb_pairs(&mut results, n).collect();
+            let pairs = pairs.into_par_iter().enumerate();
+            pairs.for_each(|(position, (low, high))| finish(position, low, high));
+            return Ok(results);
+        };
+        let mut turned = both(lo, Form::Evaluation);
+        let pairs: Vec<_> = limb_pairs(&mut results, n)
+            .zip(limb_pairs(&mut turned, n))
+            .collect();
+        pairs
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(position, ((low, high), to))| {
+                finish(position, low, high);
+                turn.apply(self.instruction_set(), to.0, low);
+                turn.apply(self.instruction_set(), to.1, high);
+            });
+        Ok(turned)
     }
 
     /// `prod(lo \ hi) / prod(hi \ lo)` as (numerator, denominator): what [`RingContext::divide_and_round`] multiplies values by.

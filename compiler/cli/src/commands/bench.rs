@@ -6,12 +6,12 @@ use crate::client::Client;
 use crate::console::{peak_bytes, set_threads, warn_if_insecure, Progress};
 use crate::failure::{Failure, Outcome};
 use crate::server::{key_request, Server};
-use heron_runtime::backend::Backend;
+use heron_runtime::backend::{Backend, Switch};
 use heron_runtime::ckks::encoding::Encoder;
 use heron_runtime::ckks::{Basis, Ciphertext, Evaluator, Plaintext, RotationStep};
 use heron_runtime::client::ClientKey;
 use heron_runtime::ring::{GaloisElement, RandomSource};
-use heron_runtime::rlwe::{key_switch, KeyKind, KeyRequest, RlweContext};
+use heron_runtime::rlwe::{KeyKind, KeyRequest, RlweContext};
 use heron_schedule::params::{Level, ParameterSet};
 use heron_schedule::Schedule;
 use serde_json::{json, Value};
@@ -164,9 +164,16 @@ impl Lab {
             Ok(self.key.decrypt_slots(&self.encoder, &a, log_slots)?)
         })?;
         let row = evaluator.context().row(level)?;
-        let switch = evaluator.keys().get(KeyKind::Relinearisation)?;
+        let key = evaluator.keys().get(KeyKind::Relinearisation)?;
         self.time("key_switch", level, || {
-            Ok(key_switch::switch(backend, poly.clone(), switch, row)?)
+            let digits = backend.decompose(poly.clone(), row)?;
+            let switch = Switch {
+                key,
+                addends: [None, None],
+                element: None,
+                lo: &row.limbs,
+            };
+            Ok(backend.switch_and_divide(&digits, switch, row)?)
         })
     }
 }

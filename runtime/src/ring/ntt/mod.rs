@@ -42,9 +42,16 @@ struct VectorTable {
     /// butterfly tree on the `l`-th run of L words.
     inner: Vec<u32>,
     /// 1/N.
-    scale_sum: ShoupFactor,
-    /// `-psi^(-N/2) / N`, i.e. the last inverse twiddle times 1/N.
-    scale_difference: ShoupFactor,
+    n_inverse: u32,
+    /// `-psi^(-N/2)`, the last inverse twiddle.
+    last_twiddle: u32,
+}
+
+/// What the last stage of an inverse transform multiplies sums and differences by: a factor times 1/N, and that times the last twiddle.
+#[cfg(target_arch = "x86_64")]
+struct Last {
+    sum: ShoupFactor,
+    difference: ShoupFactor,
 }
 
 impl NttTable {
@@ -96,7 +103,32 @@ impl NttTable {
                 portable::inverse(&self.modulus, twiddles, *n_inverse, a);
             }
             #[cfg(target_arch = "x86_64")]
-            Kind::Vector(table) => table.inverse(a),
+            Kind::Vector(table) => {
+                let (a, length) = (a.as_mut_ptr(), a.len());
+                // SAFETY: one buffer of that length, read before it is written.
+                unsafe { table.inverse(&self.modulus, a, a, length, 1) }
+            }
+        }
+    }
+
+    /// `factor` times the coefficients, from one buffer to another: the factor costs nothing, it replaces 1/N.
+    pub fn inverse_scaled(&self, from: &[u32], to: &mut [u32], factor: u32) {
+        assert_eq!(from.len(), to.len());
+        match &self.kind {
+            Kind::Portable(twiddles, n_inverse) => {
+                assert_eq!(to.len(), twiddles.len());
+                let factor = self
+                    .modulus
+                    .shoup(self.modulus.mul(n_inverse.value, factor));
+                to.copy_from_slice(from);
+                portable::inverse(&self.modulus, twiddles, factor, to);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vector(table) => {
+                let (from, to, length) = (from.as_ptr(), to.as_mut_ptr(), to.len());
+                // SAFETY: two buffers of that length.
+                unsafe { table.inverse(&self.modulus, from, to, length, factor) }
+            }
         }
     }
 }
@@ -138,8 +170,8 @@ mod vector {
                 values,
                 quotients,
                 inner,
-                scale_sum: modulus.shoup(n_inverse),
-                scale_difference: modulus.shoup(modulus.mul(n_inverse, powers[1])),
+                n_inverse,
+                last_twiddle: powers[1],
             }
         }
 
@@ -164,23 +196,51 @@ mod vector {
             }
         }
 
-        pub(super) fn inverse(&self, a: &mut [u32]) {
+        /// `factor` times the inverse transform of `n` words at `from`, to `to`.
+        ///
+        /// # Safety
+        /// Both point to `n` words; they are the same or do not overlap.
+        pub(super) unsafe fn inverse(
+            &self,
+            modulus: &Modulus,
+            from: *const u32,
+            to: *mut u32,
+            n: usize,
+            factor: u32,
+        ) {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-            unsafe fn avx512(table: &VectorTable, a: &mut [u32]) {
-                // SAFETY: compiled with the set.
-                unsafe { inverse::<Avx512>(table, a) }
+            unsafe fn avx512(
+                table: &VectorTable,
+                from: *const u32,
+                to: *mut u32,
+                n: usize,
+                factors: &Last,
+            ) {
+                // SAFETY: compiled with the set; pointers as promised.
+                unsafe { inverse::<Avx512>(table, from, to, n, factors) }
             }
             #[target_feature(enable = "avx2")]
-            unsafe fn avx2(table: &VectorTable, a: &mut [u32]) {
-                // SAFETY: compiled with the set.
-                unsafe { inverse::<Avx2>(table, a) }
+            unsafe fn avx2(
+                table: &VectorTable,
+                from: *const u32,
+                to: *mut u32,
+                n: usize,
+                factors: &Last,
+            ) {
+                // SAFETY: compiled with the set; pointers as promised.
+                unsafe { inverse::<Avx2>(table, from, to, n, factors) }
             }
-            // SAFETY: tables are only built for available instruction sets.
+            let sum = modulus.mul(self.n_inverse, factor);
+            let factors = Last {
+                sum: modulus.shoup(sum),
+                difference: modulus.shoup(modulus.mul(sum, self.last_twiddle)),
+            };
+            // SAFETY: tables are only built for available instruction sets; pointers as promised.
             unsafe {
                 if self.set == InstructionSet::Avx512 {
-                    avx512(self, a)
+                    avx512(self, from, to, n, &factors)
                 } else {
-                    avx2(self, a)
+                    avx2(self, from, to, n, &factors)
                 }
             }
         }
@@ -258,25 +318,33 @@ mod vector {
     }
 
     #[inline(always)]
-    unsafe fn inverse<V: Square>(table: &VectorTable, a: &mut [u32]) {
-        let n = a.len();
+    unsafe fn inverse<V: Square>(
+        table: &VectorTable,
+        from: *const u32,
+        to: *mut u32,
+        n: usize,
+        factors: &Last,
+    ) {
         assert_eq!(n, table.squares << (2 * V::LOG));
         let passes = plan(n.ilog2() - 2 * V::LOG, V::PASS);
-        let a = a.as_mut_ptr();
         // SAFETY: every pass and square stays inside the n words; the caller has the instruction set.
         unsafe {
             let c = Constants::<V>::new(table);
             let length = n >> passes[0];
             let only_square = passes[0] == 0;
             for block in 0..1usize << passes[0] {
-                let base = a.add(block * length);
+                let base = to.add(block * length);
                 let per_block = table.squares >> passes[0];
                 for i in 0..per_block {
-                    let (base, square) = (base.add(i << (2 * V::LOG)), block * per_block + i);
+                    let square = block * per_block + i;
+                    let (from, to) = (
+                        from.add(square << (2 * V::LOG)),
+                        base.add(i << (2 * V::LOG)),
+                    );
                     if only_square {
-                        V::inverse_square::<true>(base, square, table, &c);
+                        V::inverse_square::<true>(from, to, square, table, factors, &c);
                     } else {
-                        V::inverse_square::<false>(base, square, table, &c);
+                        V::inverse_square::<false>(from, to, square, table, factors, &c);
                     }
                 }
                 let mut count = per_block;
@@ -294,6 +362,7 @@ mod vector {
                                 stages,
                                 mirror,
                                 table,
+                                factors,
                                 false,
                             );
                         }
@@ -301,7 +370,7 @@ mod vector {
                 }
             }
             if !only_square {
-                inverse_pass::<V>(a, n, passes[0], 1, table, true);
+                inverse_pass::<V>(to, n, passes[0], 1, table, factors, true);
             }
         }
     }

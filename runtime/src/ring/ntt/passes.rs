@@ -5,7 +5,7 @@
 //! to `2q` at the end of a pass. In comments "bound b" means values below `b q`.
 
 use super::super::simd::Vector;
-use super::VectorTable;
+use super::{Last, VectorTable};
 
 /// Broadcast constants of one modulus.
 #[derive(Clone, Copy)]
@@ -70,11 +70,11 @@ macro_rules! inverse_stage {
     )* };
 }
 
-/// The last inverse stage of the whole transform: 1/N is multiplied into both outputs, which become canonical.
+/// The last inverse stage of the whole transform: a factor is multiplied into both outputs, which become canonical.
 macro_rules! inverse_last_stage {
-    ($x:ident, $c:ident, $table:expr; $(($i:literal, $j:literal, $bound:ident))*) => {
-        let scale = (Vector::splat($table.scale_sum.value), Vector::splat($table.scale_sum.quotient));
-        let twisted = (Vector::splat($table.scale_difference.value), Vector::splat($table.scale_difference.quotient));
+    ($x:ident, $c:ident, $factors:expr; $(($i:literal, $j:literal, $bound:ident))*) => {
+        let scale = (Vector::splat($factors.sum.value), Vector::splat($factors.sum.quotient));
+        let twisted = (Vector::splat($factors.difference.value), Vector::splat($factors.difference.quotient));
         $(
             let d = $x[$j].add($c.$bound).sub($x[$i]);
             $x[$i] = $x[$i].add($x[$j]).shoup(scale.0, scale.1, $c.q).fold($c.q);
@@ -112,41 +112,41 @@ macro_rules! fold_rows {
 
 /// The butterflies of an inverse network on `$x`, bound 2 in and out; twiddles are those of the mirrored root.
 macro_rules! inverse_rows {
-    (16, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr) => {
+    (16, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr, $factors:expr) => {
         inverse_stage!($x, $c, $table, $root; (0, 1, 15, q2) (2, 3, 14, q2) (4, 5, 13, q2) (6, 7, 12, q2) (8, 9, 11, q2) (10, 11, 10, q2) (12, 13, 9, q2) (14, 15, 8, q2));
         inverse_stage!($x, $c, $table, $root; (0, 2, 7, q4) (1, 3, 7, q2) (4, 6, 6, q4) (5, 7, 6, q2) (8, 10, 5, q4) (9, 11, 5, q2) (12, 14, 4, q4) (13, 15, 4, q2));
         inverse_stage!($x, $c, $table, $root; (0, 4, 3, q8) (1, 5, 3, q4) (2, 6, 3, q2) (3, 7, 3, q2) (8, 12, 2, q8) (9, 13, 2, q4) (10, 14, 2, q2) (11, 15, 2, q2));
         // Rows 0 and 8 are sums of sums of sums: bound 16.
         fold_rows!($x, $c; q8: 0 8);
         if $last {
-            inverse_last_stage!($x, $c, $table; (0, 8, q8) (1, 9, q8) (2, 10, q4) (3, 11, q4) (4, 12, q2) (5, 13, q2) (6, 14, q2) (7, 15, q2));
+            inverse_last_stage!($x, $c, $factors; (0, 8, q8) (1, 9, q8) (2, 10, q4) (3, 11, q4) (4, 12, q2) (5, 13, q2) (6, 14, q2) (7, 15, q2));
         } else {
             inverse_stage!($x, $c, $table, $root; (0, 8, 1, q8) (1, 9, 1, q8) (2, 10, 1, q4) (3, 11, 1, q4) (4, 12, 1, q2) (5, 13, 1, q2) (6, 14, 1, q2) (7, 15, 1, q2));
             fold_rows!($x, $c; q8: 0 1; q4: 0 1 2 3; q2: 0 1 2 3 4 5 6 7);
         }
     };
-    (8, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr) => {
+    (8, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr, $factors:expr) => {
         inverse_stage!($x, $c, $table, $root; (0, 1, 7, q2) (2, 3, 6, q2) (4, 5, 5, q2) (6, 7, 4, q2));
         inverse_stage!($x, $c, $table, $root; (0, 2, 3, q4) (1, 3, 3, q2) (4, 6, 2, q4) (5, 7, 2, q2));
         if $last {
-            inverse_last_stage!($x, $c, $table; (0, 4, q8) (1, 5, q4) (2, 6, q2) (3, 7, q2));
+            inverse_last_stage!($x, $c, $factors; (0, 4, q8) (1, 5, q4) (2, 6, q2) (3, 7, q2));
         } else {
             inverse_stage!($x, $c, $table, $root; (0, 4, 1, q8) (1, 5, 1, q4) (2, 6, 1, q2) (3, 7, 1, q2));
             fold_rows!($x, $c; q8: 0; q4: 0 1; q2: 0 1 2 3);
         }
     };
-    (4, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr) => {
+    (4, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr, $factors:expr) => {
         inverse_stage!($x, $c, $table, $root; (0, 1, 3, q2) (2, 3, 2, q2));
         if $last {
-            inverse_last_stage!($x, $c, $table; (0, 2, q4) (1, 3, q2));
+            inverse_last_stage!($x, $c, $factors; (0, 2, q4) (1, 3, q2));
         } else {
             inverse_stage!($x, $c, $table, $root; (0, 2, 1, q4) (1, 3, 1, q2));
             fold_rows!($x, $c; q4: 0; q2: 0 1);
         }
     };
-    (2, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr) => {
+    (2, $x:ident, $c:ident, $table:expr, $root:expr, $last:expr, $factors:expr) => {
         if $last {
-            inverse_last_stage!($x, $c, $table; (0, 1, q2));
+            inverse_last_stage!($x, $c, $factors; (0, 1, q2));
         } else {
             inverse_stage!($x, $c, $table, $root; (0, 1, 1, q2));
             fold_rows!($x, $c; q2: 0);
@@ -176,14 +176,14 @@ macro_rules! define_passes {
         }
         /// One inverse pass over a block of `rows * stride` words; `LAST` finishes the transform.
         #[inline(always)]
-        unsafe fn $inverse<V: Vector, const LAST: bool>(a: *mut u32, stride: usize, mirror: usize, table: &VectorTable) {
+        unsafe fn $inverse<V: Vector, const LAST: bool>(a: *mut u32, stride: usize, mirror: usize, table: &VectorTable, factors: &Last) {
             // SAFETY: the rows lie inside the caller's block.
             unsafe {
                 let c = Constants::<V>::new(table);
                 let mut j = 0;
                 while j < stride {
                     let mut x = [$( V::load(a.add($k * stride + j)) ),*];
-                    inverse_rows!($rows, x, c, table, mirror, LAST);
+                    inverse_rows!($rows, x, c, table, mirror, LAST, factors);
                     $( x[$k].store(a.add($k * stride + j)); )*
                     j += V::LANES;
                 }
@@ -225,7 +225,7 @@ pub(super) unsafe fn forward_pass<V: Vector>(
     }
 }
 
-/// The inverse of [`forward_pass`]; `mirror` is the mirrored root, `last` marks the final pass of the transform.
+/// The inverse of [`forward_pass`]; `mirror` is the mirrored root, `last` marks the final pass of the transform, which multiplies by `factors`.
 ///
 /// # Safety
 /// As [`forward_pass`].
@@ -236,20 +236,21 @@ pub(super) unsafe fn inverse_pass<V: Vector>(
     stages: u32,
     mirror: usize,
     table: &VectorTable,
+    factors: &Last,
     last: bool,
 ) {
     let stride = length >> stages;
     // SAFETY: handed on.
     unsafe {
         match (stages, last) {
-            (4, false) => inverse16::<V, false>(a, stride, mirror, table),
-            (4, true) => inverse16::<V, true>(a, stride, mirror, table),
-            (3, false) => inverse8::<V, false>(a, stride, mirror, table),
-            (3, true) => inverse8::<V, true>(a, stride, mirror, table),
-            (2, false) => inverse4::<V, false>(a, stride, mirror, table),
-            (2, true) => inverse4::<V, true>(a, stride, mirror, table),
-            (_, false) => inverse2::<V, false>(a, stride, mirror, table),
-            (_, true) => inverse2::<V, true>(a, stride, mirror, table),
+            (4, false) => inverse16::<V, false>(a, stride, mirror, table, factors),
+            (4, true) => inverse16::<V, true>(a, stride, mirror, table, factors),
+            (3, false) => inverse8::<V, false>(a, stride, mirror, table, factors),
+            (3, true) => inverse8::<V, true>(a, stride, mirror, table, factors),
+            (2, false) => inverse4::<V, false>(a, stride, mirror, table, factors),
+            (2, true) => inverse4::<V, true>(a, stride, mirror, table, factors),
+            (_, false) => inverse2::<V, false>(a, stride, mirror, table, factors),
+            (_, true) => inverse2::<V, true>(a, stride, mirror, table, factors),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::passes::{
     fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage,
     twiddle, Constants,
 };
-use super::VectorTable;
+use super::{Last, VectorTable};
 
 /// Vectors that can transform a square of `LANES * LANES` words.
 pub(super) trait Square: Vector {
@@ -22,11 +22,13 @@ pub(super) trait Square: Vector {
         table: &VectorTable,
         c: &Constants<Self>,
     );
-    /// Inverse, from canonical residues to bound 2, or to the finished transform if `LAST`.
+    /// Inverse, from canonical residues at `from` to bound 2 at `to`, or to the finished transform if `LAST`.
     unsafe fn inverse_square<const LAST: bool>(
-        a: *mut u32,
+        from: *const u32,
+        to: *mut u32,
         square: usize,
         table: &VectorTable,
+        factors: &Last,
         c: &Constants<Self>,
     );
 }
@@ -91,14 +93,16 @@ impl Square for Avx512 {
 
     #[inline(always)]
     unsafe fn inverse_square<const LAST: bool>(
-        a: *mut u32,
+        from: *const u32,
+        to: *mut u32,
         square: usize,
         table: &VectorTable,
+        factors: &Last,
         c: &Constants<Self>,
     ) {
         // SAFETY: as for the forward square.
         unsafe {
-            let x = load_rows!(a, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+            let x = load_rows!(from, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
             let mut x = Self::transpose(x);
             let mirror = table.squares - 1 - square;
             let inner = table.inner.as_ptr().add(mirror * 15 * 16);
@@ -110,8 +114,8 @@ impl Square for Avx512 {
             fold_rows!(x, c; q8: 0 1; q4: 0 1 2 3; q2: 0 1 2 3 4 5 6 7);
             let mut x = Self::transpose(x);
             let root = table.squares + mirror;
-            inverse_rows!(16, x, c, table, root, LAST);
-            store_rows!(x, a, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+            inverse_rows!(16, x, c, table, root, LAST, factors);
+            store_rows!(x, to, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
         }
     }
 }
@@ -145,14 +149,16 @@ impl Square for Avx2 {
 
     #[inline(always)]
     unsafe fn inverse_square<const LAST: bool>(
-        a: *mut u32,
+        from: *const u32,
+        to: *mut u32,
         square: usize,
         table: &VectorTable,
+        factors: &Last,
         c: &Constants<Self>,
     ) {
         // SAFETY: as for the forward square.
         unsafe {
-            let x = load_rows!(a, 0 1 2 3 4 5 6 7);
+            let x = load_rows!(from, 0 1 2 3 4 5 6 7);
             let mut x = Self::transpose(x);
             let mirror = table.squares - 1 - square;
             let inner = table.inner.as_ptr().add(mirror * 7 * 8);
@@ -162,8 +168,8 @@ impl Square for Avx2 {
             fold_rows!(x, c; q8: 0; q4: 0 1; q2: 0 1 2 3);
             let mut x = Self::transpose(x);
             let root = table.squares + mirror;
-            inverse_rows!(8, x, c, table, root, LAST);
-            store_rows!(x, a, 0 1 2 3 4 5 6 7);
+            inverse_rows!(8, x, c, table, root, LAST, factors);
+            store_rows!(x, to, 0 1 2 3 4 5 6 7);
         }
     }
 }
