@@ -10,12 +10,13 @@ use heron_passes::ir::packed::PackedGraph;
 use heron_passes::ir::poly::{Evaluation, PolyGraph, PolyOp};
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Manager, PassError};
+use heron_passes::place_bootstraps;
 use heron_schedule::params::{LevelBits, LevelledShape, ParameterSet, Profile};
 use heron_schedule::proto::Program;
 use heron_schedule::Schedule;
 
 use crate::facts::ModelFacts;
-use crate::pipeline::{compile_poly, cost_table, lower_poly, CompileError};
+use crate::pipeline::{compile_packed, cost_table, CompileError};
 use crate::predict::Calibrated;
 
 /// What is minimised.
@@ -66,6 +67,8 @@ pub struct Model<'a> {
 
 /// Estimates this close are equal: the table is no better. The smaller keys win.
 const EQUAL: f64 = 1.15;
+/// The same for chains that bootstrap on one packing, whose prices share what is uncertain.
+const CLOSE: f64 = 1.03;
 /// Share of the tolerance that the noise of 27-bit levels may use.
 const NOISE_SHARE: f64 = 0.5;
 /// Most candidates that are compiled to the end before giving up.
@@ -91,7 +94,11 @@ impl Candidate {
                 shape.bits.log2(),
                 shape.digit_limbs
             ),
-            None => format!("N = 2^{n} with bootstrapping"),
+            None => format!(
+                "N = 2^{n} with bootstrapping ({} levels between bootstraps, {} digits)",
+                self.params.levels_between_bootstraps(),
+                self.params.digits().len()
+            ),
         }
     }
 }
@@ -250,19 +257,54 @@ fn bootstrapped_batch(wish: &Wish) -> Option<usize> {
     }
 }
 
-/// The candidate that bootstraps, if the profile has one and the model can be placed on it.
-fn bootstrapped_candidate(model: &Model<'_>, wish: &Wish) -> Result<Candidate, CompileError> {
-    let params =
+/// Packs for the ring that bootstraps, and prices every chain of the profile with bootstrapping on it, the cheapest first: with fewer digits key
+/// switches cost less and a bootstrap leaves fewer levels.
+fn bootstrapped_candidates(
+    model: &Model<'_>,
+    wish: &Wish,
+    manager: &mut Manager<'_>,
+) -> Result<(PackedGraph, Vec<Candidate>), CompileError> {
+    let named =
         ParameterSet::new(wish.profile).map_err(|e| CompileError::Infeasible(e.to_string()))?;
+    let slots = named.slots();
     let batch = bootstrapped_batch(wish);
-    let graph = lower_poly(model.graph, &params, batch, &mut Manager::new())?;
-    let (seconds, batch) = (graph.placement.cost_seconds, graph.geometry.batch);
-    Ok(Candidate {
-        params,
-        batch,
-        seconds,
-        score: wish.score(seconds, batch),
-    })
+    let packed = manager.lower(&LowerPacked { slots, batch }, model.graph)?;
+    let batch = packed.geometry.batch;
+    let mut candidates = Vec::new();
+    let mut refused = None;
+    for params in ParameterSet::bootstrapping(wish.profile, named.log_n()) {
+        match place_bootstraps::price(&packed, &cost_table(&params)) {
+            Ok(seconds) => candidates.push(Candidate {
+                params,
+                batch,
+                seconds,
+                score: wish.score(seconds, batch),
+            }),
+            // The profile's own chain comes first: its refusal is the one to read.
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    if let (true, Some(error)) = (candidates.is_empty(), refused) {
+        return Err(error.into());
+    }
+    candidates.sort_by(|a, b| a.score.total_cmp(&b.score));
+    // Fewer digits are smaller keys.
+    let least = candidates.first().map_or(0.0, |c| c.score);
+    let close = candidates.iter().take_while(|c| c.score <= CLOSE * least);
+    let digits = |c: &Candidate| c.params.digits().len();
+    let smallest = close.enumerate().min_by_key(|(_, c)| digits(c));
+    if let Some((at, _)) = smallest {
+        candidates[..=at].rotate_right(1);
+    }
+    Ok((packed, candidates))
+}
+
+/// Candidates other than the chosen one, for the report.
+fn others(candidates: &[Candidate], chosen: &Candidate) -> String {
+    let others = candidates.iter();
+    let others = others.filter(|c| c.params.id() != chosen.params.id());
+    let text = |c: &Candidate| format!("; {} is estimated at {:.3} s", c.describe(), c.seconds);
+    others.map(text).collect()
 }
 
 fn gib(bytes: u64) -> String {
@@ -278,16 +320,29 @@ pub fn compile_within(
     judge: &dyn Judge,
     manager: &mut Manager<'_>,
 ) -> Result<Schedule, CompileError> {
+    let slots = params.slots();
+    let packed = manager.lower(&LowerPacked { slots, batch }, model.graph)?;
+    compile_packed_within(model, &packed, params, max_memory, judge, manager)
+}
+
+fn compile_packed_within(
+    model: &Model<'_>,
+    packed: &PackedGraph,
+    params: &ParameterSet,
+    max_memory: u64,
+    judge: &dyn Judge,
+    manager: &mut Manager<'_>,
+) -> Result<Schedule, CompileError> {
     let Model {
         graph,
         output_shapes,
         facts,
         calibrated,
     } = model;
-    let schedule = compile_poly(
+    let schedule = compile_packed(
         graph,
+        packed,
         params,
-        batch,
         output_shapes,
         facts,
         calibrated.as_ref(),
@@ -324,19 +379,34 @@ pub fn compile_by_need(
     }
     if candidates.is_empty() && can_bootstrap {
         // Nothing to compare with: large models are packed once.
-        let params =
-            ParameterSet::new(wish.profile).map_err(|e| CompileError::Infeasible(e.to_string()))?;
-        model.facts.chosen_because = Some(format!(
-            "N = 2^{} with bootstrapping: no chain without bears the {least} levels that the model takes at least",
-            params.log_n()
-        ));
-        let batch = bootstrapped_batch(wish);
-        return compile_within(model, &params, batch, wish.max_memory, judge, manager);
+        let (packed, found) = bootstrapped_candidates(model, wish, manager)?;
+        let mut refused = None;
+        for chosen in &found {
+            let memory = match refused {
+                None => "",
+                Some(_) => "; what is cheaper needs more memory than is allowed",
+            };
+            model.facts.chosen_because = Some(format!(
+                "{}: {:.3} s estimated{}{memory}; no chain without bears the {least} levels that the model takes at least",
+                chosen.describe(),
+                chosen.seconds,
+                others(&found, chosen)
+            ));
+            let most = wish.max_memory;
+            match compile_packed_within(model, &packed, &chosen.params, most, judge, manager) {
+                Err(CompileError::Infeasible(why)) => refused = refused.or(Some(why)),
+                other => return other,
+            }
+        }
+        return Err(CompileError::Infeasible(refused.unwrap_or_else(|| {
+            format!("profile `{}` has no chain with bootstrapping", wish.profile)
+        })));
     }
     let mut refused = None;
     if can_bootstrap {
-        match bootstrapped_candidate(model, wish) {
-            Ok(candidate) => candidates.push(candidate),
+        match bootstrapped_candidates(model, wish, &mut Manager::new()) {
+            // The others cost more on the same packing.
+            Ok((_, found)) => candidates.extend(found.into_iter().take(1)),
             Err(e) => refused = Some(e),
         }
     }

@@ -3,6 +3,7 @@
 use heron_passes::assign_levels::{AssignLevels, Placing};
 use heron_passes::cost::{ChainCost, CostTable};
 use heron_passes::ir::levelled::LevelledGraph;
+use heron_passes::ir::packed::PackedGraph;
 use heron_passes::ir::poly::PolyGraph;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Manager, PassError};
@@ -37,14 +38,14 @@ pub enum CompileError {
 
 /// Prices for a parameter set.
 pub fn cost_table(params: &ParameterSet) -> CostTable {
-    let chain = match params.levelled_shape() {
-        None => ChainCost::BOOTSTRAPPED,
-        Some(shape) => ChainCost {
-            one_limb_levels: shape.bits == LevelBits::TwentySeven,
-            special: params.special().len(),
-            digit: usize::from(shape.digit_limbs),
-            bootstrap_from: None,
-        },
+    let shape = params.levelled_shape();
+    let digit = params.digits().first().map_or(1, Vec::len);
+    let bootstrap_from = u32::from(params.bootstrap_level().0);
+    let chain = ChainCost {
+        one_limb_levels: shape.is_some_and(|s| s.bits == LevelBits::TwentySeven),
+        special: params.special().len(),
+        digit: shape.map_or(digit, |s| usize::from(s.digit_limbs)),
+        bootstrap_from: params.can_bootstrap().then_some(bootstrap_from),
     };
     CostTable {
         log_n: params.log_n(),
@@ -60,16 +61,20 @@ pub fn lower_poly(
     batch: Option<usize>,
     manager: &mut Manager<'_>,
 ) -> Result<LevelledGraph, PassError> {
-    let packed = manager.lower(
-        &LowerPacked {
-            slots: params.slots(),
-            batch,
-        },
-        graph,
-    )?;
+    let slots = params.slots();
+    let packed = manager.lower(&LowerPacked { slots, batch }, graph)?;
+    lower_packed(&packed, params, manager)
+}
+
+/// Packed → levelled.
+pub fn lower_packed(
+    packed: &PackedGraph,
+    params: &ParameterSet,
+    manager: &mut Manager<'_>,
+) -> Result<LevelledGraph, PassError> {
     let costs = cost_table(params);
     let placing = Placing::Best;
-    manager.lower(&AssignLevels { costs, placing }, &packed)
+    manager.lower(&AssignLevels { costs, placing }, packed)
 }
 
 /// Levelled → schedule. `output_shapes`: shapes of the model's outputs for one input, without the batch axis;
@@ -106,7 +111,30 @@ pub fn compile_poly(
     calibrated: Option<&Calibrated<'_>>,
     manager: &mut Manager<'_>,
 ) -> Result<Schedule, CompileError> {
-    let levelled = lower_poly(graph, params, batch, manager)?;
+    let slots = params.slots();
+    let packed = manager.lower(&LowerPacked { slots, batch }, graph)?;
+    compile_packed(
+        graph,
+        &packed,
+        params,
+        output_shapes,
+        model,
+        calibrated,
+        manager,
+    )
+}
+
+/// [`compile_poly`] of a graph that is packed already.
+pub fn compile_packed(
+    graph: &PolyGraph,
+    packed: &PackedGraph,
+    params: &ParameterSet,
+    output_shapes: &[Vec<usize>],
+    model: &ModelFacts,
+    calibrated: Option<&Calibrated<'_>>,
+    manager: &mut Manager<'_>,
+) -> Result<Schedule, CompileError> {
+    let levelled = lower_packed(packed, params, manager)?;
     let error = match calibrated {
         Some(known) => Some(predict(graph, &levelled, params, known)?),
         None => None,

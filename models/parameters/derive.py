@@ -3,7 +3,7 @@
 
 usage: python3 models/parameters/derive.py        (from the repository root; Python 3.9+, standard library only)
 
-Writes models/parameters/{paper,secure}.json and compiler/schedule/src/params/tables.rs. Deterministic: fixed seed,
+Writes models/parameters/{paper,secure,deep}.json and compiler/schedule/src/params/tables.rs. Deterministic: fixed seed,
 integers and decimals only where a value is written. README.md beside this file explains the chain;
 `cargo test -p heron-schedule params` checks every claim again in Rust without this script.
 
@@ -140,7 +140,7 @@ def rust(chains):
         primes = sum(c['digits'], []) + c['special']
         idx = lambda xs: '&[' + ', '.join(str(primes.index(x)) for x in xs) + ']'
         num = lambda xs: '&[' + ', '.join(map(str, xs)) + ']'
-        title = f"The `{c['name']}` chain: {c['levels']} usable levels, log2 QP = {c['log2_qp']:.1f}."
+        title = f"The `{c['name']}` chain: {c['levels']} levels between bootstraps, log2 QP = {c['log2_qp']:.1f}."
         out += [f'/// {title}', '#[rustfmt::skip]', f"pub(super) static {c['name'].upper()}: Chain<'static> = Chain {{",
                 f'    primes: {num(primes)},', f"    digit_sizes: {num([len(d) for d in c['digits']])},",
                 f"    special: {idx(c['special'])},", f"    encapsulation: {idx(c['encapsulation'])},",
@@ -151,7 +151,7 @@ def rust(chains):
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
-    chains = [chain('paper', 9, 14, 3.4e-4), chain('secure', 13, 12, 1e-3)]
+    chains = [chain('paper', 9, 14, 3.4e-4), chain('secure', 13, 12, 1e-3), chain('deep', 15, 8, 1e-3)]
     for c in chains:
         with open(os.path.join(here, c['name'] + '.json'), 'w') as f:
             parts = []

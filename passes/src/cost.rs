@@ -37,12 +37,43 @@ const LINEAR_BABY: Measured = [2.4, 3.8, 4.5, 7.3];
 const LINEAR_GIANT: Measured = [9.0, 14.0, 21.0, 24.0];
 const LINEAR_SOURCE: Measured = [3.5, 5.0, 10.0, 16.0];
 const LINEAR_RESULT: Measured = [5.0, 7.0, 12.0, 15.0];
-/// A bootstrap to the top level: full slots, one real ciphertext or a pair of them.
-const BOOTSTRAP_FULL: f64 = 2_450.0;
-const BOOTSTRAP_PAIR: f64 = 3_300.0;
-/// Slots that repeat with a period of 2^10, and what each doubling adds.
-const BOOTSTRAP_SPARSE: f64 = 1_970.0;
-const BOOTSTRAP_DOUBLING: f64 = 115.0;
+/// A bootstrap to the top level.
+struct BootstrapPrices {
+    /// Levels between bootstraps of the chain measured.
+    levels: f64,
+    /// Full slots, one real ciphertext.
+    full: f64,
+    /// A pair of them.
+    pair: f64,
+    /// Slots that repeat with a period of 2^10.
+    sparse: f64,
+    /// What each doubling of the period adds.
+    doubling: f64,
+}
+/// By chain, ascending: `paper` (3 digits), `secure` (4), and the deep one that `secure` may choose (7).
+const BOOTSTRAPS: [BootstrapPrices; 3] = [
+    BootstrapPrices {
+        levels: 9.0,
+        full: 1_940.0,
+        pair: 2_500.0,
+        sparse: 1_560.0,
+        doubling: 90.0,
+    },
+    BootstrapPrices {
+        levels: 13.0,
+        full: 2_450.0,
+        pair: 3_300.0,
+        sparse: 1_970.0,
+        doubling: 115.0,
+    },
+    BootstrapPrices {
+        levels: 15.0,
+        full: 3_300.0,
+        pair: 4_400.0,
+        sparse: 2_650.0,
+        doubling: 155.0,
+    },
+];
 /// One transform of a limb, and one product of a limb of residues with a constant or a limb of a key: their ratio is what counts.
 const TRANSFORM: f64 = 0.164;
 const RESIDUES: f64 = 0.024;
@@ -327,14 +358,21 @@ impl CostTable {
     /// One bootstrap to `level_out`.
     pub fn bootstrap(&self, kind: BootstrapKind, level_out: u32) -> f64 {
         let saved = BOOTSTRAP_PER_LEVEL * f64::from(self.top.saturating_sub(level_out));
-        let base = match kind {
-            BootstrapKind::Full => BOOTSTRAP_FULL,
-            BootstrapKind::ComplexPair => BOOTSTRAP_PAIR,
+        let of = |p: &BootstrapPrices| match kind {
+            BootstrapKind::Full => p.full,
+            BootstrapKind::ComplexPair => p.pair,
+            // Shorter periods than measured save no more.
             BootstrapKind::Sparse { log_slots } => {
-                // Shorter periods than measured save no more.
-                BOOTSTRAP_SPARSE + BOOTSTRAP_DOUBLING * f64::from(log_slots.saturating_sub(10))
+                p.sparse + p.doubling * f64::from(log_slots.saturating_sub(10))
             }
         };
+        let from = self.chain.bootstrap_from.unwrap_or(0);
+        let levels = f64::from(self.top.saturating_sub(from));
+        // Linear between the chains measured; no chain is shorter or longer but in tests.
+        let [a, b, c] = &BOOTSTRAPS;
+        let (low, high) = if levels <= b.levels { (a, b) } else { (b, c) };
+        let share = ((levels - low.levels) / (high.levels - low.levels)).clamp(0.0, 1.0);
+        let base = of(low) + share * (of(high) - of(low));
         self.seconds(base * (1.0 - saved))
     }
 }

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use crate::cost::CostTable;
 use crate::ir::packed::PackedGraph;
 use crate::pass::PassError;
+use crate::placement::prune::prune as prune_bootstraps;
 use crate::placement::{Levels, Objective, Plan, Problem};
 
 /// Name of the pass.
@@ -32,6 +33,13 @@ pub fn place(packed: &PackedGraph, costs: &CostTable) -> Result<Plan, PassError>
     let problem = Problem::new(packed, costs);
     let solution = solve(&problem, Objective::Seconds).map_err(|at| stuck(packed, &problem, at))?;
     Ok(problem.plan(&solution.levels, solution.exact))
+}
+
+/// Seconds of the levels and bootstraps that are chosen.
+pub fn price(packed: &PackedGraph, costs: &CostTable) -> Result<f64, PassError> {
+    let problem = Problem::new(packed, costs);
+    let solution = solve(&problem, Objective::Seconds).map_err(|at| stuck(packed, &problem, at))?;
+    Ok(problem.seconds(&prune_bootstraps(&problem, solution.levels)))
 }
 
 /// The refusal where no plan gets past a value of the problem.

@@ -92,6 +92,33 @@ impl ParameterSet {
                 (&tables::SECURE, SecretKind::UniformTernary)
             }
         };
+        Self::checked(profile, log_n, secret, chain)
+    }
+
+    /// The sets with bootstrapping that the profile may choose from, its own first: `secure` and `toy-secure` also have chains with fewer
+    /// levels between bootstraps and fewer key-switching digits, and with more of both.
+    pub fn bootstrapping(profile: Profile, log_n: u32) -> impl Iterator<Item = ParameterSet> {
+        let named = Self::with_ring(profile, log_n).ok();
+        let named = named.filter(ParameterSet::can_bootstrap);
+        let others = match (profile, named.is_some()) {
+            (Profile::Secure | Profile::ToySecure, true) => vec![&tables::PAPER, &tables::DEEP],
+            _ => Vec::new(),
+        };
+        let secret = SecretKind::SparseTernary {
+            hamming_weight: HAMMING_WEIGHT,
+        };
+        let others = others.into_iter();
+        let others =
+            others.filter_map(move |chain| Self::checked(profile, log_n, secret, chain).ok());
+        named.into_iter().chain(others)
+    }
+
+    fn checked(
+        profile: Profile,
+        log_n: u32,
+        secret: SecretKind,
+        chain: &Chain<'_>,
+    ) -> Result<ParameterSet, ParameterError> {
         let set = Self::build(profile, log_n, secret, chain, None)?;
         set.check_key(set.log2_qp(), set.secret)?;
         set.check_key(set.log2_encapsulation(), set.ephemeral_secret())?;
@@ -124,13 +151,16 @@ impl ParameterSet {
         Ok(set)
     }
 
-    /// Every set a file of this profile and ring may name: the profile's own chain, then those without bootstrapping.
+    /// Every set a file of this profile and ring may name: the profile's own chain, others with bootstrapping, then those without.
     pub fn family(profile: Profile, log_n: u32) -> impl Iterator<Item = ParameterSet> {
-        let named = Self::with_ring(profile, log_n).ok();
+        // `toy-levelled` has no bootstrapping: its own is one of those without.
+        let own = Self::with_ring(profile, log_n).ok();
+        let own = own.filter(|set| !set.can_bootstrap());
+        let named = Self::bootstrapping(profile, log_n).chain(own);
         let levelled = LevelledShape::all()
             .filter(move |shape| profile != Profile::ToyLevelled || *shape != TOY_LEVELLED)
             .filter_map(move |shape| Self::levelled(profile, log_n, shape).ok());
-        named.into_iter().chain(levelled)
+        named.chain(levelled)
     }
 
     fn build(
