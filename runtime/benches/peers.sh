@@ -34,7 +34,7 @@ heron() { keep "heron bench $1" "$HERON" bench "$1" --threads "$T" --seconds "${
 # peer NAME VENV SCRIPT ARGUMENTS…; Lattigo's evaluator has one thread whatever GOMAXPROCS says.
 peer() {
   local name="$1" python="$VENVS/$2/bin/python" script="$PEERS/$3"; shift 3
-  [ -x "$python" ] || { echo "peers.sh: $name has no $python" >>"$errors"; return; }
+  [ -x "$python" ] || { echo "peers.sh: $name did not run: no $python" >&2; return; }
   keep "$name $1" "$python" "$script" "$@"
 }
 

@@ -177,7 +177,7 @@ impl Lab {
 
     fn encrypt(&self, plaintext: &Plaintext, name: &str) -> Result<Ciphertext, CkksError> {
         let random = self.random.derive(name, &[u64::from(self.level().0)]);
-        Ok(self.client.encrypt(plaintext, &random)?)
+        self.client.encrypt(plaintext, &random)
     }
 
     /// Values uniform in [-1, 1].
