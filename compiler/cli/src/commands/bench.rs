@@ -10,6 +10,7 @@ use heron_runtime::ckks::measure::{places, Lab};
 use heron_runtime::client::ClientKey;
 use heron_runtime::ring::RandomSource;
 use heron_runtime::rlwe::RlweContext;
+use heron_schedule::params::ParameterSet;
 use heron_schedule::Schedule;
 use serde_json::{json, Value};
 use std::sync::Arc;
@@ -32,8 +33,8 @@ pub fn line(value: &Value) -> Outcome {
 }
 
 fn ops(args: &Bench) -> Outcome {
+    warn_if_insecure(&ParameterSet::new(args.profile)?);
     for place in places(args.profile)? {
-        warn_if_insecure(&place.params);
         let lab = Lab::new(place, args.seconds, RandomSource::from_entropy()?)?;
         lab.measure(&|_| true, &mut |m| -> Outcome {
             print_text(&format!("{}\n", lab.line(m)?))

@@ -119,10 +119,11 @@ impl Lab {
             m.least_seconds,
             m.runs,
         );
-        let processor = m.processor_seconds.map(|s| ("cpu_s", s));
+        let processor = m
+            .processor_seconds
+            .map(|s| ("cpu_s", (s * 1e9).round() / 1e9));
         for (name, value) in processor.iter().chain(&m.extra) {
-            // To picoseconds; writing to a string cannot fail.
-            let value = (value * 1e12).round() / 1e12;
+            // Writing to a string cannot fail.
             let _ = write!(line, ",\"{name}\":{value}");
         }
         line.push('}');
