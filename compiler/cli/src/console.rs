@@ -1,5 +1,6 @@
 //! What goes to stderr: warnings, progress; and the facts of the machine that reports mention.
 
+use crate::failure::{Failure, Outcome};
 use heron_schedule::params::ParameterSet;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -97,12 +98,19 @@ pub fn peak_bytes() -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
-/// Limits the worker threads of this process.
-pub fn set_threads(threads: Option<usize>) {
-    if let Some(n) = threads.filter(|n| *n > 0) {
-        // Fails only when a pool exists already: then its size stands.
-        let _ = rayon::ThreadPoolBuilder::new()
-            .num_threads(n)
-            .build_global();
-    }
+/// The stack of a worker, that of a main thread: whole commands run on one.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Does the work on a pool of so many worker threads; by default of as many as rayon would start. Work that is not on a pool pays two
+/// context switches for each parallel loop: more than the loop, if there is one thread.
+pub fn on_threads<T: Send>(
+    threads: Option<usize>,
+    work: impl FnOnce() -> Outcome<T> + Send,
+) -> Outcome<T> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .stack_size(STACK_BYTES)
+        .build()
+        .map_err(|e| Failure::new("resource", format!("worker threads: {e}")))?;
+    pool.install(work)
 }

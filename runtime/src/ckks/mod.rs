@@ -11,6 +11,7 @@ mod levelled_tests;
 pub mod linear;
 #[cfg(test)]
 mod linear_tests;
+pub mod measure;
 mod multiply;
 pub mod noise;
 mod rotate;

@@ -3,7 +3,7 @@
 use super::by_kind;
 use crate::args::{Decrypt, Encrypt, Keygen, Run, ServerBackend};
 use crate::client::Client;
-use crate::console::{peak_bytes, set_threads, warn_if_insecure, Progress};
+use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::{left_interval_warning, left_intervals, InputSet, OutputSet};
 use crate::server::{key_request, Server};
@@ -185,7 +185,10 @@ pub fn run(args: &Run, quiet: bool) -> Outcome {
     if args.checkpoint.is_some() {
         return Err(Failure::not_yet("--checkpoint", "run without it"));
     }
-    set_threads(args.threads);
+    on_threads(args.threads, || run_on_pool(args, quiet))
+}
+
+fn run_on_pool(args: &Run, quiet: bool) -> Outcome {
     let schedule = Schedule::open(&args.schedule)?;
     warn_if_insecure(schedule.params());
     let mut progress = Progress::new(quiet);

@@ -3,7 +3,7 @@
 use super::{by_kind, print_json, print_text};
 use crate::args::{BackendChoice, CompileOptions, Infer, TextOrJson};
 use crate::client::Client;
-use crate::console::{peak_bytes, set_threads, warn_if_insecure, Progress};
+use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
 use crate::frontend;
 use crate::inputs::{
@@ -64,7 +64,10 @@ pub fn run(args: &Infer, quiet: bool) -> Outcome {
     if args.backend == BackendChoice::Cuda {
         return Err(Failure::not_yet("the CUDA backend", "use --backend cpu"));
     }
-    set_threads(args.threads);
+    on_threads(args.threads, || run_on_pool(args, quiet))
+}
+
+fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
     let mut progress = Progress::new(quiet);
     let started = Instant::now();
     let arrays = npz::read(&args.input)?;

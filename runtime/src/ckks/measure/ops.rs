@@ -1,0 +1,106 @@
+//! The operations one by one.
+
+use super::{Lab, Measurement, Place};
+use crate::backend::{Backend, Switch};
+use crate::ckks::multiply::two;
+use crate::ckks::{CkksError, RotationStep};
+use crate::ring::GaloisElement;
+use crate::rlwe::{KeyKind, KeyRequest};
+use std::any::Any;
+
+/// Rotations in one hoisting, by 1 and up.
+const HOISTED: i64 = 8;
+
+pub(super) fn add_keys(request: &mut KeyRequest, place: &Place) {
+    let (level, log_n) = (place.level, place.params.log_n());
+    request.add(KeyKind::Relinearisation, level);
+    request.add(KeyKind::Galois(GaloisElement::conjugation(log_n)), level);
+    for step in 1..=HOISTED {
+        request.add(KeyKind::Galois(GaloisElement::rotation(step, log_n)), level);
+    }
+}
+
+/// What is timed: its result is dropped outside the timed part.
+type Work<'a> = &'a dyn Fn() -> Result<Box<dyn Any>, CkksError>;
+
+fn boxed<T: 'static>(value: T) -> Result<Box<dyn Any>, CkksError> {
+    Ok(Box::new(value))
+}
+
+impl Lab {
+    pub(super) fn ops<E: From<CkksError>>(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        report: &mut dyn FnMut(&Measurement) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let evaluator = &self.evaluator;
+        let backend = evaluator.backend();
+        let slots = self.uniform("slots", self.encoder.slots());
+        let plain = self.plaintext(&slots)?;
+        let (a, b) = (self.encrypt(&plain, "a")?, self.encrypt(&plain, "b")?);
+        let (poly, _) = two("bench", &a)?;
+        let mut coefficients = poly.clone();
+        backend.to_coefficient(&mut coefficients);
+        let mut product = a.clone();
+        evaluator.mul_plain_assign(&mut product, &plain)?;
+        let steps: Vec<RotationStep> = (1..=HOISTED).map(RotationStep).collect();
+        let log_slots = self.context.params().log_n() - 1;
+        let row = self.context.row(self.level()).map_err(CkksError::from)?;
+        let key = evaluator
+            .keys()
+            .get(KeyKind::Relinearisation)
+            .map_err(CkksError::from)?;
+        let works: [(&'static str, Work<'_>); 13] = [
+            ("ntt_forward", &|| {
+                let mut p = coefficients.clone();
+                backend.to_evaluation(&mut p);
+                boxed(p)
+            }),
+            ("ntt_inverse", &|| {
+                let mut p = poly.clone();
+                backend.to_coefficient(&mut p);
+                boxed(p)
+            }),
+            ("add", &|| boxed(evaluator.add(&a, &b)?)),
+            ("multiply_plain", &|| {
+                let mut c = a.clone();
+                evaluator.mul_plain_assign(&mut c, &plain)?;
+                boxed(c)
+            }),
+            ("multiply", &|| boxed(evaluator.mul_rescale(&a, &b)?)),
+            ("rescale", &|| boxed(evaluator.rescale(&product)?)),
+            ("rotate", &|| boxed(evaluator.rotate(&a, RotationStep(1))?)),
+            ("rotate_hoisted", &|| {
+                boxed(evaluator.rotate_hoisted(&a, &steps)?)
+            }),
+            ("conjugate", &|| boxed(evaluator.conjugate(&a)?)),
+            ("encode", &|| boxed(self.plaintext(&slots)?)),
+            ("encrypt", &|| boxed(self.encrypt(&plain, "c")?)),
+            ("decrypt", &|| {
+                let client = &self.client;
+                boxed(client.decrypt_slots(&self.encoder, &a, log_slots)?)
+            }),
+            ("key_switch", &|| {
+                let digits = backend.decompose(poly.clone(), row)?;
+                let switch = Switch {
+                    key,
+                    addends: [None, None],
+                    element: None,
+                    lo: &row.limbs,
+                };
+                boxed(backend.switch_and_divide(&digits, switch, row)?)
+            }),
+        ];
+        for (op, work) in works {
+            if !wanted(op) {
+                continue;
+            }
+            let mut m = self.time(op, work)?;
+            if op == "rotate_hoisted" {
+                m.extra.push(("each_s", m.median_seconds / HOISTED as f64));
+            }
+            report(&m)?;
+        }
+        Ok(())
+    }
+}
