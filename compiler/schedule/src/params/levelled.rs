@@ -52,10 +52,10 @@ pub struct LevelledShape {
 }
 
 /// Digit sizes offered.
-const DIGITS: [u8; 9] = [1, 2, 3, 4, 5, 6, 8, 10, 12];
+const DIGITS: [u8; 10] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15];
 /// Rings a shape may be asked for in earnest.
 pub(super) const RINGS: std::ops::RangeInclusive<u32> = 13..=17;
-/// The largest primes are kept for P, whatever the digit size.
+/// The largest primes are kept for P: these many, whatever the digit size, or as many as a digit has limbs.
 const RESERVED: usize = 12;
 /// Fewer levels than this are no chain.
 const FEWEST_LEVELS: usize = 1;
@@ -184,13 +184,13 @@ fn take_pair(pool: &mut Vec<u32>, target: f64) -> Option<[u32; 2]> {
 }
 
 /// The rows of a chain, bottom-up, as lists of primes, as long as primes and `limit` (bits of the union of all rows) allow.
-fn rows(pool: &[u32], bits: LevelBits, limit: f64) -> Vec<Vec<u32>> {
+fn rows(pool: &[u32], bits: LevelBits, limit: f64, reserved: usize) -> Vec<Vec<u32>> {
     let (a, b) = (pool[0], pool[1]);
     let terminals = f64::from(a) * f64::from(b);
     let scale = 2f64.powi(bits.log2() as i32);
     // Small primes are terminals or special.
     let mut free: Vec<u32> = pool.iter().copied().filter(|&p| p > 1 << 25).collect();
-    free.truncate(free.len().saturating_sub(RESERVED));
+    free.truncate(free.len().saturating_sub(reserved));
     let log2 = |primes: &[u32]| primes.iter().map(|&p| f64::from(p).log2()).sum::<f64>();
     // The exact scales follow later; these only steer the choice of primes.
     let mut at = scale;
@@ -280,7 +280,8 @@ pub(super) fn chain(log_n: u32, shape: LevelledShape) -> Result<OwnedChain, Para
     let log2_special: f64 = special.iter().map(|&p| f64::from(p).log2()).sum();
     let limit = modulus_limit(log_n, SecretKind::UniformTernary)
         .map_or(0.0, |limit| f64::from(limit) - log2_special);
-    let mut table = rows(pool, shape.bits, limit);
+    let reserved = RESERVED.max(usize::from(shape.digit_limbs));
+    let mut table = rows(pool, shape.bits, limit, reserved);
     let usable = table.len().saturating_sub(1);
     if usable < FEWEST_LEVELS {
         return Err(none);

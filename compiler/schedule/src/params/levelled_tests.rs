@@ -213,7 +213,9 @@ fn levelled_sets_are_refused_outside_their_rings_and_profiles() {
 #[test]
 fn the_ids_of_levelled_sets_are_those_of_the_files_already_written() {
     let mut all = blake3::Hasher::new();
-    every().iter().for_each(|set| {
+    // Digits of 15 limbs came later.
+    let narrow = |set: &&ParameterSet| set.levelled_shape().is_some_and(|s| s.digit_limbs <= 12);
+    every().iter().filter(narrow).for_each(|set| {
         all.update(&set.id());
     });
     let found = all.finalize().to_hex();

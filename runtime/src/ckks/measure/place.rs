@@ -17,9 +17,9 @@ pub struct Place {
 
 /// log2 of the moduli at which other libraries were measured (24 and 9 levels of 45 bits above a prime of 60), and the digit size with
 /// which a rotation is fastest near them. Milliseconds of one thread at N = 2^16 (least processor time of four rounds, Intel server CPU
-/// with AVX-512) for digits of 4, 5, 6, 8, 10 and 12 limbs: 29.0, 26.3, 26.3, 24.1, 20.5, 22.3 at log Q = 453; for digits of 6, 8, 10 and
-/// 12: 101, 88, 82, 75 at log Q = 1133. `cargo bench -p heron-runtime --bench ops -- secure 0.5 rotate 465/10` measures one of them.
-const LARGE: (f64, u8) = (1140.0, 12);
+/// with AVX-512) for digits of 4, 5, 6, 8, 10 and 12 limbs: 29.0, 26.3, 26.3, 24.1, 20.6, 22.3 at log Q = 453; for digits of 6, 8, 10,
+/// 12 and 15: 101, 88, 82, 78, 68 at log Q = 1133. `cargo bench -p heron-runtime --bench ops -- secure 0.5 rotate 465/10` measures one of them.
+const LARGE: (f64, u8) = (1140.0, 15);
 const SMALL: (f64, u8) = (465.0, 10);
 
 /// Baby steps of the product of matrices: there 0.56 s for 8, 0.48 s for 16, 0.53 s for 32.
