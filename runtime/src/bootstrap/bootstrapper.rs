@@ -39,7 +39,7 @@ impl<B: Backend> Bootstrapper<B> {
         let params = context.params();
         let rows = Rows::new(params, tuning)?;
         let plan = ScalePlan::new(params, &rows, tuning)?;
-        let encoder = Encoder::new(params.log_n())?;
+        let encoder = Encoder::for_ring(context.ring())?;
         let mut maps = BTreeMap::new();
         for kind in kinds {
             kind.check(params)?;
