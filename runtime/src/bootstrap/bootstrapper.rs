@@ -312,6 +312,11 @@ impl<B: Backend> Bootstrapper<B> {
         Ok(sine)
     }
 
+    /// Every encoded diagonal of every matrix.
+    pub fn diagonals(&self) -> impl Iterator<Item = &B::Poly> {
+        self.maps.values().flat_map(LinearMap::diagonals)
+    }
+
     fn map(&self, stage: &StageId) -> Result<&LinearMap<B::Poly>, BootstrapError> {
         self.maps.get(stage).ok_or(BootstrapError::Circuit {
             what: "a matrix was not prepared",
