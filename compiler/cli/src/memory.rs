@@ -2,16 +2,17 @@
 
 use crate::depth_report::key_bytes;
 use crate::server::key_request;
-use heron_runtime::bootstrap::{footprint, Footprint, Tuning};
+use heron_runtime::bootstrap::{footprint, Footprint, Tuning, Work};
 use heron_runtime::exec::refresh::kinds;
 use heron_runtime::ring::pool::KEPT_BYTES;
 use heron_schedule::params::{Level, ParameterSet};
 use heron_schedule::proto::instruction::Op;
 use heron_schedule::proto::{Instruction, Linear, Program};
 use heron_schedule::recount::baby_rotations;
+use std::collections::BTreeMap;
 
 /// The program with its libraries, its heap with what lies unused in it, and the schedule. Measured: a run without encryption.
-const PROCESS: u64 = 96 << 20;
+const PROCESS: u64 = 40 << 20;
 /// Tables of the number-theoretic transform, words per coefficient of each prime: twiddles with their quotients.
 const TABLE_WORDS: u64 = 2;
 /// Plaintexts of a linear step that are alive together, at most: its terms are summed so many at a time.
@@ -25,48 +26,63 @@ pub fn run_bytes(program: &Program, params: &ParameterSet) -> u64 {
     let tables = 4 * TABLE_WORDS * n * params.primes().len() as u64;
     // Parameters that cannot bootstrap are refused elsewhere.
     let bootstrapping = footprint(params, Tuning::STANDARD, &kinds(program)).unwrap_or_default();
-    let Polynomials { most, work } = Polynomials::of(program, params, bootstrapping);
-    // Buffers wait for reuse when what they were made for is over: as many as were in use at once, up to a limit.
-    let kept = work.min(KEPT_BYTES as u64);
-    PROCESS + keys + tables + bootstrapping.matrices + most + kept
+    let polynomials = polynomials(program, params, &bootstrapping);
+    PROCESS + keys + tables + bootstrapping.matrices + polynomials
 }
 
-/// Bytes of polynomials.
-struct Polynomials {
-    /// Registers and work of the instruction that has most.
-    most: u64,
-    /// The most an instruction works on, registers apart.
-    work: u64,
-}
-
-impl Polynomials {
-    /// Walks through the program: each ciphertext counts at its own level from its first instruction to its last.
-    fn of(program: &Program, params: &ParameterSet, bootstrapping: Footprint) -> Polynomials {
-        let mut held = vec![0; program.registers as usize];
-        let mut found = Polynomials { most: 0, work: 0 };
-        let mut alive = 0u64;
-        // Encrypted inputs lie ready from the start.
-        let inputs = program.inputs.iter();
-        let waiting: u64 = inputs
-            .map(|p| p.ciphertexts.len() as u64 * pair(params, p.level, 0))
-            .sum();
-        for instruction in &program.instructions {
-            let work = work(instruction, program, params, bootstrapping);
-            for (register, level) in written(instruction) {
-                if let Some(size) = held.get_mut(register as usize) {
-                    alive -= std::mem::replace(size, pair(params, level, 0));
-                    alive += *size;
-                }
-            }
-            found.work = found.work.max(work);
-            found.most = found.most.max(waiting + alive + work);
-            for register in &instruction.free {
-                if let Some(size) = held.get_mut(*register as usize) {
-                    alive -= std::mem::take(size);
-                }
+/// The most bytes of polynomials at once: in registers, in what an instruction works on, and kept for reuse since earlier ones. Each
+/// ciphertext counts at its own level from its first instruction to its last.
+fn polynomials(program: &Program, params: &ParameterSet, bootstrapping: &Footprint) -> u64 {
+    let mut held = vec![0; program.registers as usize];
+    // Encrypted inputs lie ready from the start.
+    let inputs = program.inputs.iter();
+    let mut alive: u64 = inputs
+        .map(|p| p.ciphertexts.len() as u64 * pair(params, p.level, 0))
+        .sum();
+    let mut kept = Kept::default();
+    let mut most = 0;
+    for instruction in &program.instructions {
+        for (register, level) in written(instruction) {
+            if let Some(size) = held.get_mut(register as usize) {
+                alive -= std::mem::replace(size, pair(params, level, 0));
+                alive += *size;
             }
         }
-        found
+        for work in work(instruction, program, params, bootstrapping) {
+            kept.add(work);
+            most = most.max(alive + work.bytes + kept.others(work));
+        }
+        for register in &instruction.free {
+            if let Some(size) = held.get_mut(*register as usize) {
+                alive -= std::mem::take(size);
+            }
+        }
+    }
+    most
+}
+
+/// Buffers that wait for reuse: of each size as many as were in use at once. A buffer serves polynomials down to two thirds of its size, so
+/// sizes that near count as one.
+#[derive(Default)]
+struct Kept(BTreeMap<u32, u64>);
+
+impl Kept {
+    fn size(work: Work) -> u32 {
+        (work.limbs.max(1) as f64).log(1.5) as u32
+    }
+
+    fn add(&mut self, work: Work) {
+        let most = self.0.entry(Kept::size(work)).or_default();
+        *most = work.bytes.max(*most);
+    }
+
+    /// Bytes of all sizes but that of `work`, which uses its own.
+    fn others(&self, work: Work) -> u64 {
+        let others = self.0.iter().filter(|(size, _)| **size != Kept::size(work));
+        others
+            .map(|(_, bytes)| bytes)
+            .sum::<u64>()
+            .min(KEPT_BYTES as u64)
     }
 }
 
@@ -93,25 +109,30 @@ fn written(instruction: &Instruction) -> Vec<(u32, u32)> {
     }
 }
 
-/// Bytes of polynomials that an instruction has alive besides registers.
+/// What an instruction works on besides registers, one thing after the other.
 fn work(
     instruction: &Instruction,
     program: &Program,
     params: &ParameterSet,
-    bootstrapping: Footprint,
-) -> u64 {
+    bootstrapping: &Footprint,
+) -> Vec<Work> {
     let special = params.special().len();
     let digits = params.digits().len() as u64;
+    let at = |level, bytes| Work {
+        limbs: pair(params, level, special) >> (params.log_n() + 3),
+        bytes,
+    };
     // The digits of a key switch, its two sums, and what it began with.
-    let switch =
-        |level| (digits + 2) * pair(params, level, special) / 2 + 2 * pair(params, level, 0);
+    let switch = |level| {
+        let bytes = (digits + 2) * pair(params, level, special) / 2 + 2 * pair(params, level, 0);
+        vec![at(level, bytes)]
+    };
     match &instruction.op {
-        Some(Op::Linear(op)) => linear_work(op, program, params),
+        Some(Op::Linear(op)) => vec![at(op.level_in, linear_work(op, program, params))],
         Some(Op::MulSum(op)) => switch(op.level_in),
         Some(Op::Rotate(op)) => switch(op.level),
-        Some(Op::Combine(op)) => pair(params, op.level_out, 0),
-        Some(Op::Bootstrap(op)) => bootstrapping.work + pair(params, op.level_out, 0),
-        Some(Op::Input(_) | Op::Output(_)) | None => 0,
+        Some(Op::Bootstrap(_)) => bootstrapping.work.clone(),
+        Some(Op::Combine(_) | Op::Input(_) | Op::Output(_)) | None => Vec::new(),
     }
 }
 

@@ -8,13 +8,22 @@ use crate::ckks::encoding::SlotTransform;
 use heron_schedule::params::{Level, ParameterSet};
 use std::collections::BTreeSet;
 
+/// Polynomials that a step has alive at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Limbs of each.
+    pub limbs: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
 /// Bytes of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Encoded diagonals, kept from [`super::Bootstrapper::new`] on: one word per run of equal ones.
     pub matrices: u64,
-    /// Polynomials alive at once in a bootstrap, besides its input.
-    pub work: u64,
+    /// What each linear map works on, besides its input.
+    pub work: Vec<Work>,
 }
 
 /// What bootstraps of these kinds take; nothing for no kinds.
@@ -54,7 +63,10 @@ pub fn footprint(
             // Babies beside the digits they are made of, then beside the giant steps' sums.
             let digits = params.digits().len() as u64;
             let pairs = 2 * (babies as u64) + digits.max(2 * giants as u64);
-            found.work = found.work.max((4 * pairs * extended) << log_n);
+            found.work.push(Work {
+                limbs: extended,
+                bytes: (4 * pairs * extended) << log_n,
+            });
         }
     }
     Ok(found)

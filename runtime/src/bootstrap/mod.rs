@@ -32,5 +32,5 @@ mod tests;
 pub use bootstrapper::Bootstrapper;
 pub use error::BootstrapError;
 pub use kind::{requirements, Kind};
-pub use memory::{footprint, Footprint};
+pub use memory::{footprint, Footprint, Work};
 pub use scales::{Rows, ScalePlan, Tuning};

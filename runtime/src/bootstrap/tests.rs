@@ -387,7 +387,7 @@ fn the_footprint_counts_the_bytes_of_the_encoded_matrices() {
     let found = footprint(lab.context.params(), Tuning::STANDARD, &kinds).unwrap();
     let words = lab.bootstrapper.diagonals().map(|p| p.data().len() as u64);
     assert_eq!(found.matrices, 4 * words.sum::<u64>());
-    assert!(found.work > 0);
+    assert!(found.work.len() >= 6 && found.work.iter().all(|w| w.bytes > 0));
     let none = footprint(lab.context.params(), Tuning::STANDARD, &[]).unwrap();
-    assert_eq!((none.matrices, none.work), (0, 0));
+    assert!(none.matrices == 0 && none.work.is_empty());
 }
