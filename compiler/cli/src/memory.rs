@@ -3,6 +3,7 @@
 use crate::depth_report::key_bytes;
 use crate::server::key_request;
 use heron_runtime::bootstrap::{footprint, Footprint, Tuning, Work};
+use heron_runtime::ckks::linear::TERMS_AT_ONCE;
 use heron_runtime::exec::refresh::kinds;
 use heron_runtime::ring::pool::KEPT_BYTES;
 use heron_schedule::params::{Level, ParameterSet};
@@ -15,8 +16,6 @@ use std::collections::BTreeMap;
 const PROCESS: u64 = 40 << 20;
 /// Tables of the number-theoretic transform, words per coefficient of each prime: twiddles with their quotients.
 const TABLE_WORDS: u64 = 2;
-/// Plaintexts of a linear step that are alive together, at most: its terms are summed so many at a time.
-const PLAINTEXTS: usize = 16;
 
 /// Bytes of a run at its peak: keys, tables of the ring, bootstrapping's matrices, the ciphertexts alive with what the instruction
 /// works on, and buffers kept for reuse.
@@ -154,7 +153,7 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
         period.min(params.slots())
     });
     let share = longest.max().unwrap_or(0) as f64 / params.slots() as f64;
-    let together = giants().map(|g| g.term.len().min(PLAINTEXTS)).max();
+    let together = giants().map(|g| g.term.len().min(TERMS_AT_ONCE)).max();
     let plaintexts = together.unwrap_or(0) as f64 * share * extended as f64 / 2.0;
     let digits = params.digits().len() as u64 * extended / 2;
     // The unrotated source is lifted too.
