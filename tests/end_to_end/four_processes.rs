@@ -91,6 +91,10 @@ fn four_processes_compute_what_the_formula_says_and_the_server_never_sees_the_ke
 
     let profile = std::fs::read_to_string(server.path("profile.json")).expect("a profile");
     let profile: serde_json::Value = serde_json::from_str(&profile).expect("JSON");
+    let bytes = |field: &str| profile[field].as_u64().expect("bytes");
+    let keys = std::fs::metadata(server.path("server.keys")).expect("keys");
+    assert!(bytes("estimated_peak_bytes") > keys.len() && bytes("peak_bytes") > keys.len());
+    assert!(ran.stderr.contains("GiB (estimated"), "{}", ran.stderr);
     let kinds = profile["by_kind"].as_array().expect("kinds");
     let sum: f64 = kinds.iter().filter_map(|k| k["seconds"].as_f64()).sum();
     let total = profile["seconds"].as_f64().expect("seconds");

@@ -19,7 +19,7 @@ pub struct Client<'a> {
 impl<'a> Client<'a> {
     /// A client with fresh randomness from the operating system.
     pub fn new(program: &'a Program, key: &'a ClientKey) -> Outcome<Client<'a>> {
-        let encoder = Encoder::new(key.context().params().log_n())
+        let encoder = Encoder::for_ring(key.context().ring())
             .map_err(|e| Failure::new("malformed", e.to_string()))?;
         Ok(Client {
             program,

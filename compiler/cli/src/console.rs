@@ -98,6 +98,17 @@ pub fn peak_bytes() -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// The measured peak beside the estimate of the depth report, as runs print it.
+pub fn peak_line(peak: u64, estimated: Option<u64>) -> String {
+    let gib = |bytes: u64| bytes as f64 / 2f64.powi(30);
+    let estimated = estimated.map(|e| format!(" (estimated {:.2})", gib(e)));
+    format!(
+        "peak memory {:.2} GiB{}",
+        gib(peak),
+        estimated.unwrap_or_default()
+    )
+}
+
 /// The stack of a worker, that of a main thread: whole commands run on one.
 const STACK_BYTES: usize = 8 << 20;
 

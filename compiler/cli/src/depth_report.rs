@@ -38,7 +38,7 @@ pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes
         "operations": operations(&counts.operations),
         "keys": {"rotation": rotations.count(), "bytes": key_bytes},
         "calibration": fact("calibration"),
-        "estimate": estimate(fact("estimate"), crate::judge::run_bytes(program, params)),
+        "estimate": estimate(fact("estimate"), crate::memory::run_bytes(program, params)),
         "softmax_variant": fact("softmax_variant"),
         "by_primitive": fact("by_primitive"),
         "critical_path": path(program),

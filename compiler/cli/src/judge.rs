@@ -1,8 +1,7 @@
 //! What choosing parameters asks of a compiled schedule: the memory of a run, and its noise on calibration inputs.
 
-use crate::depth_report::key_bytes;
 use crate::inputs::{Accuracy, OutputSet};
-use crate::server::key_request;
+use crate::memory::run_bytes;
 use heron_compiler::calibration::UserInput;
 use heron_compiler::choose::Judge;
 use heron_passes::to_poly::Named;
@@ -15,12 +14,6 @@ use heron_schedule::Schedule;
 
 /// Calibration inputs of which the noise is taken, at most.
 const INPUTS: usize = 16;
-/// Matrices of bootstrapping and what is alive in one, at N = 2^16: measured, peak less keys of `heron bench bootstrap` (8.3 - 5.8 GiB).
-const BOOTSTRAPPING: u64 = 5 << 29;
-/// The program, its libraries and buffers.
-const PROCESS: u64 = 64 << 20;
-/// Polynomials over all limbs and special limbs that an instruction has alive besides registers: rotated sources, plaintexts, sums.
-const SCRATCH: u64 = 40;
 
 /// Judges schedules by inputs whose results are known.
 pub struct Calibrated<'a> {
@@ -28,28 +21,6 @@ pub struct Calibrated<'a> {
     pub users: &'a [UserInput],
     /// The plaintext model's results for the first of them.
     pub reference: &'a [Named],
-}
-
-/// Bytes of a run: keys, registers at the highest level used, tables of the ring, and what instructions have alive.
-pub fn run_bytes(program: &Program, params: &ParameterSet) -> u64 {
-    let n = 1u64 << params.log_n();
-    let keys = key_request(program, params).map_or(0, |request| key_bytes(&request, params));
-    let levels = program.inputs.iter().map(|p| p.level);
-    let top = match program.bootstraps.is_empty() {
-        true => levels.max().unwrap_or(0) as u8,
-        false => params.top_usable().0,
-    };
-    let limbs = params.limbs(heron_schedule::params::Level(top));
-    let limbs = limbs.map_or(0, <[_]>::len) as u64;
-    let registers = u64::from(program.registers) * 2 * 4 * n * limbs;
-    // Twiddle factors both ways with their quotients.
-    let tables = 16 * n * params.primes().len() as u64;
-    let scratch = SCRATCH * 4 * n * (limbs + params.special().len() as u64);
-    let bootstrapping = match program.bootstraps.is_empty() {
-        true => 0,
-        false => (BOOTSTRAPPING >> 16) << params.log_n(),
-    };
-    PROCESS + keys + registers + tables + scratch + bootstrapping
 }
 
 impl Judge for Calibrated<'_> {

@@ -9,6 +9,7 @@ mod failure;
 mod frontend;
 mod inputs;
 mod judge;
+mod memory;
 mod server;
 
 use clap::Parser;

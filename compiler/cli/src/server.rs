@@ -50,7 +50,7 @@ impl Server {
                 }
             }
         }
-        let encoder = Encoder::new(schedule.params().log_n())
+        let encoder = Encoder::for_ring(context.ring())
             .map_err(|e| Failure::new("malformed", e.to_string()))?;
         let evaluator = Evaluator::new(context, Arc::new(keys));
         let refresher = Refresher::new(schedule.program(), &evaluator)?;

@@ -39,7 +39,7 @@ impl<B: Backend> Bootstrapper<B> {
         let params = context.params();
         let rows = Rows::new(params, tuning)?;
         let plan = ScalePlan::new(params, &rows, tuning)?;
-        let encoder = Encoder::new(params.log_n())?;
+        let encoder = Encoder::for_ring(context.ring())?;
         let mut maps = BTreeMap::new();
         for kind in kinds {
             kind.check(params)?;
@@ -310,6 +310,11 @@ impl<B: Backend> Bootstrapper<B> {
         }
         sine.set_scale(evaluator.context().params().scale(self.rows.out)?);
         Ok(sine)
+    }
+
+    /// Every encoded diagonal of every matrix.
+    pub fn diagonals(&self) -> impl Iterator<Item = &B::Poly> {
+        self.maps.values().flat_map(LinearMap::diagonals)
     }
 
     fn map(&self, stage: &StageId) -> Result<&LinearMap<B::Poly>, BootstrapError> {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const BABY_STEPS: i64 = 8;
 
 /// Diagonals whose values come in runs of at least 2^this equal words are kept as one word per run.
-const MIN_LOG_RUN: u32 = 2;
+pub(super) const MIN_LOG_RUN: u32 = 2;
 
 type Ct<B> = Ciphertext<<B as Backend>::Poly>;
 
@@ -52,6 +52,11 @@ impl Steps {
             babies,
             giants: giants.into_iter().collect(),
         }
+    }
+
+    /// Numbers of baby and of giant steps.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.babies.len(), self.giants.len())
     }
 
     /// Asks for the keys of all rotations at `row`.
@@ -122,6 +127,11 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
             steps,
             diagonals,
         })
+    }
+
+    /// The encoded diagonals.
+    pub fn diagonals(&self) -> impl Iterator<Item = &P> {
+        self.diagonals.iter().flatten()
     }
 
     /// The map applied to the slots, one row down: scale · plaintext scale · Q(level - 1)/Q(level).

@@ -76,7 +76,7 @@ impl Bench {
         random: RandomSource,
     ) -> Result<Bench, BootstrapError> {
         let context = RlweContext::new(params)?;
-        let encoder = Encoder::new(context.params().log_n())?;
+        let encoder = Encoder::for_ring(context.ring())?;
         let client = ClientKey::generate(Arc::clone(&context), &random.derive("client", &[]));
         let mut request = requirements(context.params(), tuning, kinds)?;
         let mut products = KeyRequest::new();

@@ -1,7 +1,7 @@
 //! The circuit on encrypted toys (not secure), each step against its f64 oracle.
 
 use super::scales::Tuning;
-use super::{requirements, Bootstrapper, Kind};
+use super::{footprint, requirements, Bootstrapper, Kind};
 use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::{Ciphertext, Evaluator, Plaintext};
 use crate::client::ClientKey;
@@ -378,4 +378,16 @@ fn keys_of_all_kinds_fit_six_gigabytes_at_secure() {
         println!("{count} keys, {gibibytes:.2} GiB for {kinds:?}");
         assert!(gibibytes * 1.0737 < 6.0);
     }
+}
+
+#[test]
+fn the_footprint_counts_the_bytes_of_the_encoded_matrices() {
+    let kinds = [Kind::Full, Kind::Sparse { log_slots: 5 }];
+    let lab = Lab::new(11, &kinds);
+    let found = footprint(lab.context.params(), Tuning::STANDARD, &kinds).unwrap();
+    let words = lab.bootstrapper.diagonals().map(|p| p.data().len() as u64);
+    assert_eq!(found.matrices, 4 * words.sum::<u64>());
+    assert!(found.work.len() >= 6 && found.work.iter().all(|w| w.bytes > 0));
+    let none = footprint(lab.context.params(), Tuning::STANDARD, &[]).unwrap();
+    assert!(none.matrices == 0 && none.work.is_empty());
 }

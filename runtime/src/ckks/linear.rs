@@ -55,7 +55,7 @@ pub trait DiagonalSource<P>: Sync {
 }
 
 /// Products summed at a time: bounds the plaintexts alive together.
-const TERMS_AT_ONCE: usize = 16;
+pub const TERMS_AT_ONCE: usize = 16;
 
 /// Rotations of one source, times P, in QP.
 type Rotated<P> = BTreeMap<RotationStep, (P, P)>;

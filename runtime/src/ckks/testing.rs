@@ -38,14 +38,17 @@ impl Lab {
     }
 
     pub fn with_keys(params: ParameterSet, request: &KeyRequest) -> Self {
-        let context = RlweContext::new(params).expect("context");
+        Self::with_context(RlweContext::new(params).expect("context"), request)
+    }
+
+    pub fn with_context(context: Arc<RlweContext>, request: &KeyRequest) -> Self {
         let random = RandomSource::from_seed([7; 32]);
         let client = ClientKey::generate(Arc::clone(&context), &random.derive("client", &[]));
         let keys = client
             .evaluation_keys(request, &random.derive("keys", &[]))
             .expect("keys");
         Self {
-            encoder: Encoder::new(context.params().log_n()).expect("encoder"),
+            encoder: Encoder::for_ring(context.ring()).expect("encoder"),
             evaluator: Evaluator::new(Arc::clone(&context), Arc::new(keys)),
             client,
             context,

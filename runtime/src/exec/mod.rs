@@ -12,6 +12,8 @@ pub mod ports;
 pub mod refresh;
 pub mod rns;
 #[cfg(test)]
+mod same_bits;
+#[cfg(test)]
 mod tests;
 pub mod trace;
 mod walk;

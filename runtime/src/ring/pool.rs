@@ -7,18 +7,64 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
-/// Bytes kept for reuse; above this, dropped buffers go back to the allocator.
-const KEPT_BYTES: usize = 1 << 31;
+/// Bytes kept for reuse; above this, buffers of the sizes that were not in use for longest go back to the allocator. Less than a bootstrap
+/// works on at N = 2^16 costs time in page faults, more only memory.
+pub const KEPT_BYTES: usize = 1 << 30;
+
+/// Kept buffers of one size, and when that size was last asked for or given back.
+#[derive(Default)]
+struct Shelf {
+    buffers: Vec<Vec<u32>>,
+    used: u64,
+}
 
 struct Shelves {
-    by_length: BTreeMap<usize, Vec<Vec<u32>>>,
+    by_length: BTreeMap<usize, Shelf>,
     bytes: usize,
+    clock: u64,
 }
 
 static SHELVES: Mutex<Shelves> = Mutex::new(Shelves {
     by_length: BTreeMap::new(),
     bytes: 0,
+    clock: 0,
 });
+
+impl Shelves {
+    /// A kept buffer of `class` words, or the smallest that is at most half as large again: what an earlier level left serves the next one.
+    fn take(&mut self, class: usize) -> Option<Vec<u32>> {
+        self.clock += 1;
+        let fitting = self.by_length.range_mut(class..=class + class / 2);
+        let (length, shelf) = fitting
+            .into_iter()
+            .find(|(_, shelf)| !shelf.buffers.is_empty())?;
+        shelf.used = self.clock;
+        self.bytes -= 4 * length;
+        shelf.buffers.pop()
+    }
+
+    /// Keeps a buffer. Returns what is too much now: buffers of the sizes that nobody has used for longest.
+    fn put(&mut self, words: Vec<u32>) -> Vec<Vec<u32>> {
+        self.clock += 1;
+        self.bytes += 4 * words.len();
+        let shelf = self.by_length.entry(words.len()).or_default();
+        shelf.used = self.clock;
+        shelf.buffers.push(words);
+        let mut dropped = Vec::new();
+        while self.bytes > KEPT_BYTES {
+            let filled = self.by_length.values_mut();
+            let oldest = filled
+                .filter(|s| !s.buffers.is_empty())
+                .min_by_key(|s| s.used);
+            let Some(words) = oldest.and_then(|s| s.buffers.pop()) else {
+                break;
+            };
+            self.bytes -= 4 * words.len();
+            dropped.push(words);
+        }
+        dropped
+    }
+}
 
 /// A vector of words that returns to the pool when dropped.
 pub struct Buffer {
@@ -38,11 +84,8 @@ impl Buffer {
     /// A buffer of `length` words with *arbitrary* contents (zero or leftovers of earlier polynomials); the caller overwrites all of it.
     pub fn scratch(length: usize) -> Self {
         let class = size_class(length);
-        let recycled = SHELVES.lock().ok().and_then(|mut shelves| {
-            let words = shelves.by_length.get_mut(&class)?.pop()?;
-            shelves.bytes -= 4 * class;
-            Some(words)
-        });
+        let recycled = SHELVES.lock().ok();
+        let recycled = recycled.and_then(|mut shelves| shelves.take(class));
         Self {
             words: recycled.unwrap_or_else(|| vec![0; class]),
             length,
@@ -79,22 +122,14 @@ pub fn release_all() {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
-        let bytes = 4 * words.len();
         // A vector from elsewhere may have spare capacity, which the shelf would strand, or a size that nobody asks for.
         let ours = words.capacity() == words.len() && size_class(words.len()) == words.len();
         if words.is_empty() || !ours {
             return;
         }
-        if let Ok(mut shelves) = SHELVES.lock() {
-            if shelves.bytes + bytes <= KEPT_BYTES {
-                shelves.bytes += bytes;
-                shelves
-                    .by_length
-                    .entry(words.len())
-                    .or_default()
-                    .push(words);
-            }
-        }
+        // Outside the lock: giving pages back takes the system a while.
+        let dropped = SHELVES.lock().map(|mut shelves| shelves.put(words));
+        drop(dropped);
     }
 }
 
@@ -143,5 +178,37 @@ mod tests {
         drop(second);
         let third = Buffer::zeroed(length);
         assert!(third.iter().all(|&w| w == 0));
+    }
+
+    fn shelves() -> Shelves {
+        Shelves {
+            by_length: BTreeMap::new(),
+            bytes: 0,
+            clock: 0,
+        }
+    }
+
+    #[test]
+    fn a_kept_buffer_serves_sizes_down_to_two_thirds_of_its_own() {
+        let mut shelves = shelves();
+        assert!(shelves.put(vec![0; 1500]).is_empty());
+        assert!(shelves.take(1501).is_none());
+        assert!(shelves.take(999).is_none());
+        assert_eq!(shelves.take(1000).map(|w| w.len()), Some(1500));
+        assert!(shelves.take(1000).is_none());
+        assert_eq!(shelves.bytes, 0);
+    }
+
+    #[test]
+    fn sizes_unused_for_longest_go_first_when_too_much_is_kept() {
+        let mut shelves = shelves();
+        // Zeroed pages that nobody touches take no memory.
+        let half = KEPT_BYTES / 8;
+        let old = half + 16;
+        assert!(shelves.put(vec![0; old]).is_empty());
+        assert!(shelves.put(vec![0; half - 16]).is_empty());
+        let dropped = shelves.put(vec![0; half - 16]);
+        assert_eq!(dropped.iter().map(Vec::len).collect::<Vec<_>>(), [old]);
+        assert_eq!(shelves.bytes, 8 * (half - 16));
     }
 }

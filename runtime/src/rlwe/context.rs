@@ -2,7 +2,7 @@
 
 use super::RlweError;
 use crate::arith::primes;
-use crate::ring::{LimbId, RingContext, RingError};
+use crate::ring::{InstructionSet, LimbId, RingContext, RingError};
 use heron_schedule::params::{self, Level, ParameterSet};
 use std::sync::Arc;
 
@@ -54,7 +54,18 @@ impl RlweContext {
     /// # Errors
     /// If the set's primes do not fit its ring.
     pub fn new(params: ParameterSet) -> Result<Arc<Self>, RlweError> {
-        let ring = RingContext::new(params.log_n(), params.primes())?;
+        Self::with_instruction_set(params, InstructionSet::detect())
+    }
+
+    /// As [`RlweContext::new`], on a given instruction set, or on the portable code where the machine lacks it. Results do not depend on it.
+    ///
+    /// # Errors
+    /// As [`RlweContext::new`].
+    pub fn with_instruction_set(
+        params: ParameterSet,
+        set: InstructionSet,
+    ) -> Result<Arc<Self>, RlweError> {
+        let ring = RingContext::with_instruction_set(params.log_n(), params.primes(), set)?;
         let special = ring_limbs(params.special());
         let digits: Vec<Vec<LimbId>> = params.digits().iter().map(|d| ring_limbs(d)).collect();
         let rows = params

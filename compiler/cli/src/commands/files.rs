@@ -3,9 +3,10 @@
 use super::by_kind;
 use crate::args::{Decrypt, Encrypt, Keygen, Run, ServerBackend};
 use crate::client::Client;
-use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
+use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::{left_interval_warning, left_intervals, InputSet, OutputSet};
+use crate::memory::run_bytes;
 use crate::server::{key_request, Server};
 use heron_compiler::npz;
 use heron_runtime::ckks::file::{CiphertextFile, FileKind, PortCiphertext, PortGroup};
@@ -226,17 +227,23 @@ fn run_on_pool(args: &Run, quiet: bool) -> Outcome {
     result
         .write(&args.output, FileKind::Outputs, &context)
         .at(&args.output)?;
+    let (peak, estimated) = (peak_bytes(), run_bytes(program, context.params()));
     if let Some(path) = &args.profile_out {
         let profile = json!({
             "runs": runs.len(),
             "seconds": timing.seconds,
             "by_kind": by_kind(&timing),
-            "peak_bytes": peak_bytes(),
+            "peak_bytes": peak,
+            "estimated_peak_bytes": estimated,
         });
         let text = format!("{profile:#}\n");
         heron_schedule::atomic::write_bytes(path, false, text.as_bytes()).at(path)?;
     }
-    progress.note(&format!("{:.1} s", timing.seconds));
+    progress.note(&format!(
+        "{:.1} s, {}",
+        timing.seconds,
+        peak_line(peak, Some(estimated))
+    ));
     Ok(())
 }
 

@@ -3,13 +3,14 @@
 use super::{by_kind, print_json, print_text};
 use crate::args::{BackendChoice, CompileOptions, Infer, TextOrJson};
 use crate::client::Client;
-use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
+use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
 use crate::frontend;
 use crate::inputs::{
     arg_max, is_witness, left_interval_warning, left_intervals, width, Accuracy, InputSet,
     OutputSet,
 };
+use crate::memory::run_bytes;
 use crate::server::{key_request, Server};
 use heron_compiler::npz;
 use heron_runtime::client::ClientKey;
@@ -98,6 +99,11 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
         runs.len(),
         lanes.join(" + ")
     ));
+    // Nothing is encrypted on the clear backend, so there is nothing to estimate.
+    let estimated = match args.backend {
+        BackendChoice::Clear => None,
+        _ => Some(run_bytes(&program, schedule.params())),
+    };
     let (backend, mut results) = match args.backend {
         BackendChoice::Clear => ("clear", run_clear(&schedule, &inputs, &mut progress)?),
         _ => ("cpu", run_encrypted(schedule, &inputs, &mut progress)?),
@@ -157,6 +163,7 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
         "out_of_range": flagged.keys().collect::<Vec<_>>(),
         "left_intervals": program.outputs.iter().any(is_witness).then(|| left.keys().collect::<Vec<_>>()),
         "peak_bytes": peak_bytes(),
+        "estimated_peak_bytes": estimated,
     });
     match args.format {
         TextOrJson::Json => print_json(&summary),
@@ -321,7 +328,8 @@ fn to_text(summary: &Value) -> String {
             100.0 * seconds / run
         );
     }
-    let peak = number(&summary["peak_bytes"]) / 2f64.powi(30);
-    let _ = writeln!(text, "peak memory {peak:.2} GiB");
+    let peak = summary["peak_bytes"].as_u64().unwrap_or(0);
+    let estimated = summary["estimated_peak_bytes"].as_u64();
+    let _ = writeln!(text, "{}", peak_line(peak, estimated));
     text
 }

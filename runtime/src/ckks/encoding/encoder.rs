@@ -1,25 +1,43 @@
 //! Encoding and decoding vectors of slots.
 
 use super::crt::Garner;
-use super::dispatch::InstructionSet;
 use super::{Complex, EncodedPolynomial, EncodingError, SlotTransform};
-use crate::ring::{LimbId, RingContext, RnsPoly};
+use crate::ring::{InstructionSet, LimbId, RingContext, RnsPoly};
 use heron_schedule::params::Scale;
 
 /// Encodes and decodes for one ring. Immutable; share it between threads, one vector per thread.
 pub struct Encoder {
     log_n: u32,
+    set: InstructionSet,
     transform: SlotTransform,
 }
 
 impl Encoder {
     /// Tables for the ring of dimension 2^log_n, 3 ≤ log_n ≤ 17.
     pub fn new(log_n: u32) -> Result<Encoder, EncodingError> {
+        Self::with_instruction_set(log_n, InstructionSet::detect())
+    }
+
+    /// The encoder of a ring, on the ring's instruction set.
+    ///
+    /// # Errors
+    /// None for a ring that exists.
+    pub fn for_ring(ring: &RingContext) -> Result<Encoder, EncodingError> {
+        Self::with_instruction_set(ring.log_n(), ring.instruction_set())
+    }
+
+    /// As [`Encoder::new`], on a given instruction set, or on the portable code where the machine lacks it. Results do not depend on it.
+    fn with_instruction_set(log_n: u32, set: InstructionSet) -> Result<Encoder, EncodingError> {
+        let set = match set.is_available() {
+            true => set,
+            false => InstructionSet::Portable,
+        };
         if !(3..=17).contains(&log_n) {
             return Err(EncodingError::RingSize { found: log_n });
         }
         Ok(Encoder {
             log_n,
+            set,
             transform: SlotTransform::new(log_n - 1)?,
         })
     }
@@ -49,7 +67,7 @@ impl Encoder {
     ) -> Result<EncodedPolynomial, EncodingError> {
         let re = slots.iter().map(|z| z.re).collect();
         let im = slots.iter().map(|z| z.im).collect();
-        self.encode_parts(re, im, scale, InstructionSet::best())
+        self.encode_parts(re, im, scale, self.set)
     }
 
     /// [`Encoder::encode`] of real slots.
@@ -59,7 +77,7 @@ impl Encoder {
         scale: Scale,
     ) -> Result<EncodedPolynomial, EncodingError> {
         let im = vec![0.0; slots.len()];
-        self.encode_parts(slots.to_vec(), im, scale, InstructionSet::best())
+        self.encode_parts(slots.to_vec(), im, scale, self.set)
     }
 
     pub(super) fn encode_parts(
@@ -159,8 +177,7 @@ impl Encoder {
                 .collect()
         };
         let (mut re, mut im) = (part(0), part(count));
-        self.transform
-            .forward_parts(InstructionSet::best(), &mut re, &mut im);
+        self.transform.forward_parts(self.set, &mut re, &mut im);
         Ok(re
             .into_iter()
             .zip(im)

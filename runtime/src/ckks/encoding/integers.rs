@@ -1,8 +1,8 @@
 //! Encoded polynomials as integers, and their residues.
 
-use super::dispatch::{dispatched, InstructionSet};
+use super::dispatch::dispatched;
 use super::EncodingError;
-use crate::ring::{Form, LimbId, RingContext, RnsPoly};
+use crate::ring::{Form, InstructionSet, LimbId, RingContext, RnsPoly};
 
 /// Integer coefficients, as wide as they need to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +110,12 @@ impl EncodedPolynomial {
     /// Canonical residues modulo an odd `prime` below 2^28, all N coefficients in order. Leaves `out` alone beyond its first N words;
     /// writes fewer if it is shorter.
     pub fn reduce_into(&self, prime: u32, out: &mut [u32]) {
+        self.reduce_on(InstructionSet::detect(), prime, out);
+    }
+
+    /// [`EncodedPolynomial::reduce_into`] on an instruction set that the machine has.
+    fn reduce_on(&self, set: InstructionSet, prime: u32, out: &mut [u32]) {
         let reducer = Reducer::new(prime);
-        let set = InstructionSet::best();
         let n = out.len().min(1 << self.log_n);
         let out = &mut out[..n];
         if self.log_stride == 0 {
@@ -159,7 +163,7 @@ impl EncodedPolynomial {
         }
         let mut poly = RnsPoly::scratch(ring, limbs, Form::Coefficient);
         for (words, &limb) in poly.data_mut().chunks_exact_mut(ring.degree()).zip(limbs) {
-            self.reduce_into(ring.prime(limb), words);
+            self.reduce_on(ring.instruction_set(), ring.prime(limb), words);
         }
         Ok(poly)
     }
@@ -326,7 +330,7 @@ mod tests {
             .iter()
             .map(|&v| i128::from(v) << 60 | 12345)
             .collect();
-        for set in InstructionSet::available() {
+        for set in InstructionSet::all_available() {
             let (mut a, mut b) = (vec![0; 1000], vec![0; 1000]);
             reduce_narrow(set, &reducer, &narrow, &mut a);
             reduce_wide(set, &reducer, &wide, &mut b);
@@ -342,7 +346,7 @@ mod tests {
     #[test]
     fn rounding_is_half_to_even_at_every_size() {
         let round =
-            |v: Vec<f64>, s: f64| EncodedPolynomial::round(3, 0, v, s, InstructionSet::best());
+            |v: Vec<f64>, s: f64| EncodedPolynomial::round(3, 0, v, s, InstructionSet::detect());
         let values = vec![0.5, 1.5, -0.5, -1.5, 2.5, -2.5, 0.75, -7.25];
         let expected: Vec<i64> = vec![0, 2, 0, -2, 2, -2, 1, -7];
         let got = round(values.clone(), 1.0).unwrap();

@@ -1,8 +1,8 @@
 //! The special transform and its factors.
 
-use super::dispatch::InstructionSet;
 use super::twiddles::UnitRoots;
 use super::{fft, Complex, EncodingError};
+use crate::ring::InstructionSet;
 
 /// Twiddles of the special transform of every length up to 2^log_slots; the map itself is specified in the module's documentation.
 pub struct SlotTransform {
@@ -118,14 +118,14 @@ impl SlotTransform {
     /// Coefficients c_k (k < n) to slots, in place; the length is a power of two up to the table's.
     pub fn special_fft(&self, values: &mut [Complex]) -> Result<(), EncodingError> {
         self.through_parts(values, |re, im| {
-            self.forward_parts(InstructionSet::best(), re, im)
+            self.forward_parts(InstructionSet::detect(), re, im)
         })
     }
 
     /// Slots to coefficients c_k, in place: the inverse of [`SlotTransform::special_fft`].
     pub fn special_ifft(&self, values: &mut [Complex]) -> Result<(), EncodingError> {
         self.through_parts(values, |re, im| {
-            self.inverse_parts(InstructionSet::best(), re, im)
+            self.inverse_parts(InstructionSet::detect(), re, im)
         })
     }
 
