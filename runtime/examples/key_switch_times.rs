@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let row = context.row(level)?;
         let backend = evaluator.backend();
         let c1 = &c.polys()[1];
-        let digits = backend.decompose(c1.clone(), row)?;
+        let digits = backend.decompose(c1, row)?;
         let key = evaluator
             .keys()
             .get(KeyKind::Galois(GaloisElement::rotation(1, log_n)))?;
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             backend.to_coefficient(&mut p);
             p
         });
-        time("decompose", level, 9, || backend.decompose(c1.clone(), row));
+        time("decompose", level, 9, || backend.decompose(c1, row));
         time("key product", level, 9, || {
             backend.key_product(&digits, key, row)
         });

@@ -9,7 +9,7 @@ use crate::rlwe::{RlweError, RowLimbs};
 /// If a key lacks a limb of the row.
 pub fn rotated_products<B: Backend>(
     backend: &B,
-    digits: &Decomposition<B::Poly>,
+    digits: &Decomposition<'_, B::Poly>,
     c0: &B::Poly,
     rotations: &[Rotation<'_>],
     row: &RowLimbs,
@@ -38,7 +38,7 @@ pub fn switch_and_add<B: Backend>(
     row: &RowLimbs,
     sum: &mut (B::Poly, B::Poly),
 ) -> Result<(), RlweError> {
-    let digits = backend.decompose(high.clone(), row)?;
+    let digits = backend.decompose(high, row)?;
     let (mut switched, high) = backend.key_product(&digits, rotation.key, row)?;
     backend.add_assign(&mut switched, low);
     backend.add_assign(
@@ -55,7 +55,7 @@ pub fn switch_and_add<B: Backend>(
 /// If the key lacks a limb of the row.
 pub fn switch_and_divide<B: Backend>(
     backend: &B,
-    digits: &Decomposition<B::Poly>,
+    digits: &Decomposition<'_, B::Poly>,
     switch: Switch<'_, B::Poly>,
     row: &RowLimbs,
 ) -> Result<(B::Poly, B::Poly), RlweError> {

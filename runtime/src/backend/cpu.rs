@@ -123,7 +123,11 @@ impl Backend for Cpu {
         Ok(both.into())
     }
 
-    fn decompose(&self, a: RnsPoly, row: &RowLimbs) -> Result<Decomposition<RnsPoly>, RlweError> {
+    fn decompose<'a>(
+        &self,
+        a: &'a RnsPoly,
+        row: &RowLimbs,
+    ) -> Result<Decomposition<'a, RnsPoly>, RlweError> {
         let ring = self.ring();
         let (mut limbs, mut factors) = (Vec::new(), Vec::new());
         for digit in &row.digits {
@@ -131,7 +135,7 @@ impl Backend for Cpu {
             factors.extend(tables.source_factors(ring, None));
             limbs.extend_from_slice(&digit.limbs);
         }
-        let scaled = ring.scaled_coefficients(&a, &limbs, &factors);
+        let scaled = ring.scaled_coefficients(a, &limbs, &factors);
         let extended = row
             .digits
             .iter()
@@ -160,7 +164,7 @@ impl Backend for Cpu {
 
     fn key_product(
         &self,
-        digits: &Decomposition<RnsPoly>,
+        digits: &Decomposition<'_, RnsPoly>,
         key: &KeySwitchingKey,
         row: &RowLimbs,
     ) -> Result<(RnsPoly, RnsPoly), RlweError> {
@@ -196,7 +200,7 @@ impl Backend for Cpu {
 
     fn rotated_products(
         &self,
-        digits: &Decomposition<RnsPoly>,
+        digits: &Decomposition<'_, RnsPoly>,
         c0: &RnsPoly,
         rotations: &[Rotation<'_>],
         row: &RowLimbs,
@@ -216,7 +220,7 @@ impl Backend for Cpu {
 
     fn switch_and_divide(
         &self,
-        digits: &Decomposition<RnsPoly>,
+        digits: &Decomposition<'_, RnsPoly>,
         switch: Switch<'_, RnsPoly>,
         row: &RowLimbs,
     ) -> Result<(RnsPoly, RnsPoly), RlweError> {

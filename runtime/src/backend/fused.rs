@@ -50,7 +50,7 @@ impl KeyShape {
     pub(super) fn terms<'a>(
         &self,
         e: usize,
-        digits: &'a Decomposition<RnsPoly>,
+        digits: &'a Decomposition<'_, RnsPoly>,
         key: &'a KeySwitchingKey,
         row: &RowLimbs,
     ) -> Vec<(&'a [u32], &'a [u32], &'a [u32])> {
@@ -77,7 +77,7 @@ impl KeyShape {
 impl Cpu {
     pub(super) fn fused_rotated_products(
         &self,
-        digits: &Decomposition<RnsPoly>,
+        digits: &Decomposition<'_, RnsPoly>,
         c0: &RnsPoly,
         rotations: &[Rotation<'_>],
         row: &RowLimbs,
@@ -118,7 +118,7 @@ impl Cpu {
 
     pub(super) fn fused_switch_and_divide(
         &self,
-        digits: &Decomposition<RnsPoly>,
+        digits: &Decomposition<'_, RnsPoly>,
         switch: Switch<'_, RnsPoly>,
         row: &RowLimbs,
     ) -> Result<(RnsPoly, RnsPoly), RlweError> {
@@ -149,7 +149,7 @@ impl Cpu {
         let n = ring.degree();
         let key = rotation.key;
         let shape = KeyShape::new(key, row)?;
-        let digits = self.decompose(high.clone(), row)?;
+        let digits = self.decompose(high, row)?;
         let permutation = ring.block_permutation(rotation.element);
         sum.0
             .data_mut()

@@ -36,7 +36,7 @@ fn fused_key_switches_and_sums_equal_the_single_operations_bit_for_bit() {
             })
             .collect();
 
-        let digits = backend.decompose(c1.clone(), row).expect("digits");
+        let digits = backend.decompose(c1, row).expect("digits");
         let fused = backend
             .rotated_products(&digits, c0, &rotations, row)
             .expect("products");

@@ -16,9 +16,9 @@ pub use cpu::Cpu;
 /// A polynomial cut into key-switching digits, each extended to the whole basis QP of a row, in evaluation form.
 /// A digit's own limbs are those of the polynomial itself, so only the others are stored.
 #[derive(Clone)]
-pub struct Decomposition<P> {
+pub struct Decomposition<'a, P> {
     /// The polynomial, in evaluation form, on the row's limbs.
-    pub original: P,
+    pub original: &'a P,
     /// For each live digit of the row, its extension to [`crate::rlwe::LiveDigit::others`], in evaluation form.
     pub digits: Vec<P>,
 }
@@ -119,15 +119,15 @@ pub trait Backend: Send + Sync {
         ))
     }
     /// ModUp: the digits of `a` (on the row's limbs), extended to QP.
-    fn decompose(
+    fn decompose<'a>(
         &self,
-        a: Self::Poly,
+        a: &'a Self::Poly,
         row: &RowLimbs,
-    ) -> Result<Decomposition<Self::Poly>, RlweError>;
+    ) -> Result<Decomposition<'a, Self::Poly>, RlweError>;
     /// Σ_j digit_j · key_j for both halves of the key, on the row's QP.
     fn key_product(
         &self,
-        digits: &Decomposition<Self::Poly>,
+        digits: &Decomposition<'_, Self::Poly>,
         key: &KeySwitchingKey,
         row: &RowLimbs,
     ) -> Result<(Self::Poly, Self::Poly), RlweError>;
@@ -136,7 +136,7 @@ pub trait Backend: Send + Sync {
     /// For each rotation g of (c0, c1), with `digits` those of c1: P · (c0, c1)(X^g) under the main secret, on the row's QP.
     fn rotated_products(
         &self,
-        digits: &Decomposition<Self::Poly>,
+        digits: &Decomposition<'_, Self::Poly>,
         c0: &Self::Poly,
         rotations: &[Rotation<'_>],
         row: &RowLimbs,
@@ -162,7 +162,7 @@ pub trait Backend: Send + Sync {
     /// The key product of `digits` divided by P, and by what else `switch.lo` lacks of the row, with the addends divided by that too.
     fn switch_and_divide(
         &self,
-        digits: &Decomposition<Self::Poly>,
+        digits: &Decomposition<'_, Self::Poly>,
         switch: Switch<'_, Self::Poly>,
         row: &RowLimbs,
     ) -> Result<(Self::Poly, Self::Poly), RlweError>

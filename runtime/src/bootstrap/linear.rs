@@ -161,7 +161,7 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
             .into());
         }
         let element = |step: i64| evaluator.rotation_element(RotationStep(step));
-        let digits = backend.decompose(c1.clone(), row)?;
+        let digits = backend.decompose(c1, row)?;
         let mut rotations = Vec::new();
         for &step in &self.steps.babies {
             let element = element(step);

@@ -177,7 +177,7 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<Rotated<B::Poly>, CkksError> {
         let (c0, c1) = two("linear", source)?;
         let digits = match steps.iter().any(|&s| !self.is_identity(s)) {
-            true => Some(self.backend.decompose(c1.clone(), row)?),
+            true => Some(self.backend.decompose(c1, row)?),
             false => None,
         };
         let mut rotated = BTreeMap::new();

@@ -112,7 +112,7 @@ impl<B: Backend> Evaluator<B> {
         let Some([c0, c1, c2]) = three(a)? else {
             return Err(not_three(op));
         };
-        let digits = self.backend.decompose(c2, row)?;
+        let digits = self.backend.decompose(&c2, row)?;
         let switch = Switch {
             key: self.keys.get(KeyKind::Relinearisation)?,
             addends: [Some(&c0), Some(&c1)],

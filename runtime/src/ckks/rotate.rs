@@ -38,7 +38,7 @@ impl<B: Backend> Evaluator<B> {
         let (_, c1) = two("rotate", a)?;
         let moving = steps.iter().any(|&s| self.rotation_element(s).value() != 1);
         let digits = match moving {
-            true => Some(self.backend.decompose(c1.clone(), row)?),
+            true => Some(self.backend.decompose(c1, row)?),
             false => None,
         };
         steps
@@ -73,14 +73,14 @@ impl<B: Backend> Evaluator<B> {
             return Ok(a.clone());
         }
         let row = self.row(a.level)?;
-        let digits = self.backend.decompose(c1.clone(), row)?;
+        let digits = self.backend.decompose(c1, row)?;
         self.switch_and_permute(a, &digits, g, row)
     }
 
     fn switch_and_permute(
         &self,
         a: &Ciphertext<B::Poly>,
-        digits: &Decomposition<B::Poly>,
+        digits: &Decomposition<'_, B::Poly>,
         g: GaloisElement,
         row: &RowLimbs,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
@@ -133,7 +133,7 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
         let (c0, c1) = two("switch secrets", a)?;
         let key = self.keys.get(kind)?;
-        let digits = self.backend.decompose(c1.clone(), row)?;
+        let digits = self.backend.decompose(c1, row)?;
         let switch = Switch {
             key,
             addends: [Some(c0), None],

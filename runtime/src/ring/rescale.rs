@@ -229,29 +229,17 @@ impl RingContext {
             let one = || RnsPoly::scratch(self, limbs, form);
             (one(), one())
         };
-        let kept: Vec<LimbId> = hi.iter().copied().filter(|l| lo.contains(l)).collect();
-        let mut values = both(&kept, Form::Evaluation);
+        // What is divided out comes first; the other limbs are made when their corrections are there, so that nothing of them is stored.
         let mut remainders = both(&tables.leaving, Form::Coefficient);
         let factors = tables.leaving_factors(self, None);
-        let mut jobs = Vec::with_capacity(hi.len());
-        let mut kept = limb_pairs(&mut values, n);
-        let mut leaving = limb_pairs(&mut remainders, n).zip(factors);
-        for (position, &id) in hi.iter().enumerate() {
-            if lo.contains(&id) {
-                jobs.extend(kept.next().map(|pair| (position, id, pair, None)));
-            } else if let Some((pair, factor)) = leaving.next() {
-                jobs.push((position, id, pair, Some(factor)));
-            }
-        }
-        drop((kept, leaving));
+        let leaving = tables.leaving.iter().zip(factors);
+        let jobs: Vec<_> = leaving.zip(limb_pairs(&mut remainders, n)).collect();
         jobs.into_par_iter()
-            .for_each(|(position, id, (low, high), factor)| {
-                let Some(factor) = factor else {
-                    return make(position, low, high);
-                };
+            .for_each(|((&id, factor), (low, high))| {
                 let mut made = Buffer::scratch(2 * n);
                 let (first, second) = made.split_at_mut(n);
-                make(position, first, second);
+                let position = hi.iter().position(|&l| l == id);
+                position.into_iter().for_each(|e| make(e, first, second));
                 let table = self.ntt_table(id);
                 table.inverse_scaled(first, low, factor);
                 table.inverse_scaled(second, high, factor);
@@ -262,8 +250,15 @@ impl RingContext {
         drop(remainders);
         let finish = |position: usize, low: &mut [u32], high: &mut [u32]| {
             let at = (position, lo[position]);
-            tables.finish(self, at, None, values.0.limb_of(at.1), low);
-            tables.finish(self, at, None, values.1.limb_of(at.1), high);
+            let Some(e) = hi.iter().position(|&l| l == at.1) else {
+                tables.finish(self, at, None, None, low);
+                return tables.finish(self, at, None, None, high);
+            };
+            let mut made = Buffer::scratch(2 * n);
+            let (first, second) = made.split_at_mut(n);
+            make(e, first, second);
+            tables.finish(self, at, None, Some(first), low);
+            tables.finish(self, at, None, Some(second), high);
         };
         let Some(turn) = turn else {
             let pairs: Vec<_> = limb_pairs(&mut results, n).collect();

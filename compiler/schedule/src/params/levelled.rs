@@ -52,7 +52,7 @@ pub struct LevelledShape {
 }
 
 /// Digit sizes offered.
-const DIGITS: [u8; 10] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15];
+const DIGITS: [u8; 11] = [1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 15];
 /// Rings a shape may be asked for in earnest.
 pub(super) const RINGS: std::ops::RangeInclusive<u32> = 13..=17;
 /// The largest primes are kept for P: these many, whatever the digit size, or as many as a digit has limbs.
@@ -311,8 +311,12 @@ pub(super) fn chain(log_n: u32, shape: LevelledShape) -> Result<OwnedChain, Para
             (kind, limbs)
         })
         .collect();
-    let digit_sizes = order
-        .chunks(usize::from(shape.digit_limbs))
+    // The first digit holds all terminals, of which a row has D or A and B: one limb more is never alive with the others.
+    let digit = usize::from(shape.digit_limbs);
+    let spare = usize::from(shape.bits == LevelBits::Forty && digit >= 4);
+    let (first, others) = order.split_at((digit + spare).min(order.len()));
+    let digit_sizes = std::iter::once(first)
+        .chain(others.chunks(digit))
         .map(<[u32]>::len)
         .collect();
     let first = order.len() as u16;

@@ -81,7 +81,7 @@ impl Lab {
                 boxed(client.decrypt_slots(&self.encoder, &a, log_slots)?)
             }),
             ("key_switch", &|| {
-                let digits = backend.decompose(poly.clone(), row)?;
+                let digits = backend.decompose(poly, row)?;
                 let switch = Switch {
                     key,
                     addends: [None, None],

@@ -20,7 +20,7 @@ pub struct Place {
 /// with AVX-512) for digits of 4, 5, 6, 8, 10 and 12 limbs: 29.0, 26.3, 26.3, 24.1, 20.6, 22.3 at log Q = 453; for digits of 6, 8, 10,
 /// 12 and 15: 101, 88, 82, 78, 68 at log Q = 1133. `cargo bench -p heron-runtime --bench ops -- secure 0.5 rotate 465/10` measures one of them.
 const LARGE: (f64, u8) = (1140.0, 15);
-const SMALL: (f64, u8) = (465.0, 10);
+const SMALL: (f64, u8) = (465.0, 9);
 
 /// Baby steps of the product of matrices: there 0.56 s for 8, 0.48 s for 16, 0.53 s for 32.
 const BABIES: usize = 16;
