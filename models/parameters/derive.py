@@ -97,11 +97,15 @@ def build(n, tol):
     def two():
         for x in (rest.pop(0), rest.pop()): (t if x in Ds else mains).append(x)
     t = list(t); two(); row('evalmod', t)
-    mains += pair(EVALMOD_PAIR, small); row('evalmod', t)
+    if len(rest) > 2 * CTS:                 # one D_i too many for the CtS rows: it serves y, with a small prime
+        d = rest.pop(len(rest) // 2); used = {p for _, limbs in table for p in limbs} | set(rest)
+        t = t + [d]
+        mains.append(min((p for p in PRIMES if 2**22 < p < 2**24.5 and p not in used), key=lambda p: abs(LG[d] + LG[p] - EVALMOD_PAIR)))
+    else: mains += pair(EVALMOD_PAIR, small)
+    row('evalmod', t)
     for _ in range(CTS):
         t = list(t); two(); row('cts', t)
-    for x in rest: mains.append(x)
-    table[-1] = (table[-1][0], table[-1][1] + rest)
+    assert not rest
     return table, special
 
 def scale_top(table, n):
@@ -151,7 +155,7 @@ def rust(chains):
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
-    chains = [chain('paper', 9, 14, 3.4e-4), chain('secure', 13, 12, 1e-3), chain('deep', 15, 8, 1e-3)]
+    chains = [chain('paper', 9, 14, 3.4e-4), chain('secure', 13, 12, 1e-3), chain('deep', 15, 9, 1e-3)]
     for c in chains:
         with open(os.path.join(here, c['name'] + '.json'), 'w') as f:
             parts = []

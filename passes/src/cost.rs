@@ -1,15 +1,13 @@
 //! What operations cost: one table, in seconds, for choosing between plans and for the estimate in the report.
 //!
-//! Milliseconds of wall time on two threads at N = 2^16 with the parameters of `secure` (5 digits, 11 special limbs), measured on 2026-11-21 on
-//! an idle two-core machine with AVX-512, medians:
+//! Milliseconds of wall time on two threads at N = 2^16 with the parameters of `secure` (4 digits, 12 special limbs), measured on 2026-11-21 on
+//! a two-core machine with AVX-512, medians:
 //! ```text
-//! RAYON_NUM_THREADS=2 target/release/examples/prices secure 1 4 8 11
-//! RAYON_NUM_THREADS=1 target/release/examples/prices secure 2 9                            # 1.6 to 2.4 times as long
-//! RAYON_NUM_THREADS=2 cargo bench -p heron-runtime --bench bootstrap -- secure 2 full pair sparse14 sparse10
+//! RAYON_NUM_THREADS=2 target/release/examples/prices secure 4 8 12 16
+//! RAYON_NUM_THREADS=2 cargo bench -p heron-runtime --bench bootstrap -- secure/9 3 full pair sparse14 sparse10    # and secure/13, secure/15
 //! ```
-//! (the first two are built by `cargo build --release -p heron-runtime --example prices`), products with plaintexts and bootstraps then raised to
-//! what a whole run of `models/digits-vit` showed (`heron bench model digits-vit.heron --threads 2`: 36.4 s, of which 23.8 in bootstraps and 10.6 in
-//! linear maps, where these prices gave 21.8 and 7.0: sources and plaintexts do not stay in the caches of a real run). Between the measured levels prices are linear in the
+//! (the first is built by `cargo build --release -p heron-runtime --example prices`). The operations were measured before key switches were fused and
+//! are some 15 % too dear; a run of digits-vit (32 images) took 20.6 and 21.6 s. Between the measured levels prices are linear in the
 //! number of limbs; other rings scale with N·log N. To re-measure, replace the constants below; every choice follows.
 
 use crate::ir::packed::print::linear_counts;
@@ -50,28 +48,28 @@ struct BootstrapPrices {
     /// What each doubling of the period adds.
     doubling: f64,
 }
-/// By chain, ascending: `paper` (3 digits), `secure` (4), and the deep one that `secure` may choose (7).
+/// By chain, ascending: `paper` (3 digits), `secure` (4), and the deep one that `secure` may choose (6).
 const BOOTSTRAPS: [BootstrapPrices; 3] = [
     BootstrapPrices {
         levels: 9.0,
-        full: 1_940.0,
-        pair: 2_500.0,
-        sparse: 1_560.0,
-        doubling: 90.0,
+        full: 1_634.0,
+        pair: 2_079.0,
+        sparse: 1_244.0,
+        doubling: 67.0,
     },
     BootstrapPrices {
         levels: 13.0,
-        full: 2_450.0,
-        pair: 3_300.0,
-        sparse: 1_970.0,
-        doubling: 115.0,
+        full: 2_096.0,
+        pair: 2_786.0,
+        sparse: 1_744.0,
+        doubling: 65.0,
     },
     BootstrapPrices {
         levels: 15.0,
-        full: 3_300.0,
-        pair: 4_400.0,
-        sparse: 2_650.0,
-        doubling: 155.0,
+        full: 2_401.0,
+        pair: 2_943.0,
+        sparse: 2_059.0,
+        doubling: 40.0,
     },
 ];
 /// One transform of a limb, and one product of a limb of residues with a constant or a limb of a key: their ratio is what counts.

@@ -1,5 +1,6 @@
 //! Precision, time, keys and memory of bootstrapping. Plain harness:
-//! `cargo bench -p heron-runtime --bench bootstrap -- [PROFILE] [VECTORS] [full|complex|pair|sparseK …]`; one JSON line per measurement.
+//! `cargo bench -p heron-runtime --bench bootstrap -- [PROFILE[/LEVELS]] [VECTORS] [full|complex|pair|sparseK …]`; one JSON line per
+//! measurement. LEVELS: those between bootstraps, where the profile has several chains (`secure/9`, `secure/13`, `secure/15`).
 
 use heron_runtime::bootstrap::measure::{Bench, Slots};
 use heron_runtime::bootstrap::{Kind, Tuning};
@@ -34,10 +35,17 @@ fn measure() -> Result<(), Box<dyn std::error::Error>> {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let profile: Profile = arguments
-        .first()
-        .map_or("toy-secure", String::as_str)
-        .parse()?;
+    let named = arguments.first().map_or("toy-secure", String::as_str);
+    let (profile, levels) = named.split_once('/').unwrap_or((named, ""));
+    let profile: Profile = profile.parse()?;
+    let own = ParameterSet::new(profile)?;
+    let levels = match levels {
+        "" => own.levels_between_bootstraps(),
+        levels => levels.parse()?,
+    };
+    let params = ParameterSet::bootstrapping(profile, own.log_n())
+        .find(|set| set.levels_between_bootstraps() == levels)
+        .ok_or_else(|| format!("no chain with {levels} levels between bootstraps"))?;
     let vectors: usize = arguments.get(1).map_or("10", String::as_str).parse()?;
     let mut kinds = Vec::new();
     for name in arguments.iter().skip(2) {
@@ -54,12 +62,7 @@ fn measure() -> Result<(), Box<dyn std::error::Error>> {
         kinds.push(Kind::Full);
     }
     let random = RandomSource::from_entropy()?;
-    let bench = Bench::new(
-        ParameterSet::new(profile)?,
-        Tuning::STANDARD,
-        &kinds,
-        random,
-    )?;
+    let bench = Bench::new(params, Tuning::STANDARD, &kinds, random)?;
     eprintln!(
         "{} keys of {:.2} GiB in {:.1} s, circuit prepared in {:.1} s, peak {:.2} GiB; failure 2^{:.1} for 1000 bootstraps",
         bench.keys,

@@ -21,11 +21,12 @@ struct Lab {
 
 impl Lab {
     fn new(log_n: u32, kinds: &[Kind]) -> Lab {
-        Lab::tuned(log_n, kinds, Tuning::STANDARD)
+        let params = ParameterSet::with_ring(Profile::ToySecure, log_n).unwrap();
+        Lab::with(params, kinds)
     }
 
-    fn tuned(log_n: u32, kinds: &[Kind], tuning: Tuning) -> Lab {
-        let params = ParameterSet::with_ring(Profile::ToySecure, log_n).unwrap();
+    fn with(params: ParameterSet, kinds: &[Kind]) -> Lab {
+        let (log_n, tuning) = (params.log_n(), Tuning::STANDARD);
         let context = RlweContext::new(params).unwrap();
         let random = RandomSource::from_seed([3; 32]);
         let client = ClientKey::generate(Arc::clone(&context), &random.derive("client", &[]));
@@ -154,6 +155,20 @@ fn full_bootstrap_returns_real_slots_at_the_highest_usable_level() {
     );
     let got = lab.decrypt(&out, 10);
     check("full, real", &lab, &got, &real(&values), 1.0);
+}
+
+#[test]
+fn every_chain_that_secure_may_choose_bootstraps_as_precisely() {
+    let sets = ParameterSet::bootstrapping(Profile::ToySecure, 11);
+    for params in sets {
+        let what = format!("{} levels", params.levels_between_bootstraps());
+        let top = params.top_usable();
+        let lab = Lab::with(params, &[Kind::Full]);
+        let values = real(&lab.values(10, 1.0, 3));
+        let ct = lab.encrypt(&values, lab.bootstrapper.rows().input, 1);
+        let out = lab.bootstrapper.full(&lab.evaluator, &ct, top).unwrap();
+        check(&what, &lab, &lab.decrypt(&out, 10), &values, 1.0);
+    }
 }
 
 #[test]

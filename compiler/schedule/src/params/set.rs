@@ -7,6 +7,8 @@ use super::{
     SecretKind, SecurityError,
 };
 use num_bigint::BigUint;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// One row of the level table.
 #[derive(Clone, Debug)]
@@ -163,6 +165,20 @@ impl ParameterSet {
         named.chain(levelled)
     }
 
+    /// The family, made once: it takes some milliseconds, and files ask for it.
+    fn known(profile: Profile, log_n: u32) -> Arc<Vec<ParameterSet>> {
+        static KNOWN: Mutex<BTreeMap<(&str, u32), Arc<Vec<ParameterSet>>>> =
+            Mutex::new(BTreeMap::new());
+        let make = || Arc::new(Self::family(profile, log_n).collect());
+        match KNOWN.lock() {
+            Ok(mut known) => {
+                let entry = known.entry((profile.name(), log_n));
+                Arc::clone(entry.or_insert_with(make))
+            }
+            Err(_) => make(),
+        }
+    }
+
     fn build(
         profile: Profile,
         log_n: u32,
@@ -227,11 +243,12 @@ impl ParameterSet {
     /// The set a file names, provided its id is the one this version computes.
     pub fn from_id(profile: &str, log_n: u32, id: &[u8]) -> Result<ParameterSet, ParameterError> {
         let profile: Profile = profile.parse()?;
-        if let Some(set) = Self::family(profile, log_n).find(|set| set.id() == id) {
-            return Ok(set);
+        let known = Self::known(profile, log_n);
+        if let Some(set) = known.iter().find(|set| set.id() == id) {
+            return Ok(set.clone());
         }
         let hex = |b: &[u8]| b.iter().take(4).map(|x| format!("{x:02x}")).collect();
-        let expected = match Self::family(profile, log_n).next() {
+        let expected = match known.first() {
             Some(set) => hex(&set.id()),
             // Says which rings the profile has.
             None => return Self::with_ring(profile, log_n),
@@ -475,12 +492,15 @@ impl ParameterSet {
             .ok_or(malformed("ends before the ring dimension"))?;
         let profile: Profile = name.parse()?;
         let log_n = u32::from(log_n);
-        if Self::family(profile, log_n).next().is_none() {
+        let known = Self::known(profile, log_n);
+        if known.is_empty() {
             // Says which rings the profile has.
             return Self::with_ring(profile, log_n);
         }
-        Self::family(profile, log_n)
+        known
+            .iter()
             .find(|set| set.to_bytes() == bytes)
+            .cloned()
             .ok_or(malformed(
                 "differs from the sets of the profile of that name",
             ))

@@ -134,7 +134,7 @@ fn secure_may_choose_among_chains_with_more_levels_and_more_digits() {
     let sets: Vec<ParameterSet> = ParameterSet::bootstrapping(Profile::Secure, 16).collect();
     let shape = |s: &ParameterSet| (s.levels_between_bootstraps(), s.digits().len());
     let shapes: Vec<_> = sets.iter().map(shape).collect();
-    assert_eq!(shapes, [(13, 4), (9, 3), (15, 7)]);
+    assert_eq!(shapes, [(13, 4), (9, 3), (15, 6)]);
     for set in sets {
         assert!(set.log2_qp() <= 1600.0, "{}", set.log2_qp());
         let name = set.profile().name();
@@ -176,19 +176,20 @@ fn toys_are_marked_insecure_and_would_fail_the_table() {
     }
 }
 
-/// numerator/denominator of D_l, exact; the fractions double in size with each level.
+/// numerator/denominator of D_l to a thousand bits below the point; exact fractions would double in size with each level.
 fn exact_scales(set: &ParameterSet) -> Vec<(BigUint, BigUint)> {
     let top = match set.rows().len() {
         24 => "1208707418181442828119745",
         28 => "1208957373005712865703800",
         _ => "1208897110058658516984486",
     };
-    let mut s = (top.parse::<BigUint>().unwrap(), BigUint::from(1u8) << 40u32);
-    let mut out = vec![s.clone()];
+    let one = BigUint::from(1u8) << 1000u32;
+    let mut s = top.parse::<BigUint>().unwrap() << 960u32;
+    let mut out = vec![(s.clone(), one.clone())];
     for l in (1..=set.top_usable().0).rev() {
         let q = |l: u8| set.row(Level(l)).unwrap().modulus().clone();
-        s = (&s.0 * &s.0 * q(l - 1), &s.1 * &s.1 * q(l));
-        out.push(s.clone());
+        s = &s * &s * q(l - 1) / (q(l) * &one);
+        out.push((s.clone(), one.clone()));
     }
     out.reverse();
     out
