@@ -45,6 +45,9 @@ pub struct ParameterSet {
     scale_top_times_2_40: u128,
 }
 
+/// Families by the name of their profile and their ring.
+type Families = BTreeMap<(&'static str, u32), Arc<Vec<ParameterSet>>>;
+
 const FULL_LOG_N: u32 = 16;
 const TOY_LOG_N: u32 = 12;
 const HAMMING_WEIGHT: u32 = 192;
@@ -167,8 +170,7 @@ impl ParameterSet {
 
     /// The family, made once: it takes some milliseconds, and files ask for it.
     fn known(profile: Profile, log_n: u32) -> Arc<Vec<ParameterSet>> {
-        static KNOWN: Mutex<BTreeMap<(&str, u32), Arc<Vec<ParameterSet>>>> =
-            Mutex::new(BTreeMap::new());
+        static KNOWN: Mutex<Families> = Mutex::new(BTreeMap::new());
         let make = || Arc::new(Self::family(profile, log_n).collect());
         match KNOWN.lock() {
             Ok(mut known) => {
