@@ -21,19 +21,12 @@ use crate::cost::CostTable;
 use crate::ir::packed::PackedGraph;
 use crate::pass::PassError;
 use crate::placement::prune::prune as prune_bootstraps;
-use crate::placement::{Levels, Objective, Plan, Problem};
+use crate::placement::{Levels, Objective, Problem};
 
 /// Name of the pass.
 pub const NAME: &str = "place-bootstraps";
 /// Most partial plans kept.
 pub const STATES: usize = 600;
-
-/// Chooses levels and bootstraps of least seconds.
-pub fn place(packed: &PackedGraph, costs: &CostTable) -> Result<Plan, PassError> {
-    let problem = Problem::new(packed, costs);
-    let solution = solve(&problem, Objective::Seconds).map_err(|at| stuck(packed, &problem, at))?;
-    Ok(problem.plan(&solution.levels, solution.exact))
-}
 
 /// Seconds of the levels and bootstraps that are chosen.
 pub fn price(packed: &PackedGraph, costs: &CostTable) -> Result<f64, PassError> {

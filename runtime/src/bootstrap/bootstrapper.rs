@@ -104,8 +104,7 @@ impl<B: Backend> Bootstrapper<B> {
         level_out: Level,
     ) -> Result<Ct<B>, BootstrapError> {
         let ready = self.to_bootstrap_level(evaluator, input)?;
-        let (mut real, imaginary) = self.both_parts(evaluator, ready, Kind::Complex)?;
-        let mut imaginary = imaginary;
+        let (mut real, mut imaginary) = self.both_parts(evaluator, ready, Kind::Complex)?;
         evaluator.mul_imaginary_assign(&mut imaginary)?;
         evaluator.add_assign(&mut real, &imaginary)?;
         self.lower(evaluator, real, level_out)
