@@ -5,9 +5,7 @@
 //! ([`super::compose`], which tests hold against these).
 
 use super::{Backend, Cpu, Decomposition, Pairs, Rotation, Switch};
-use crate::ring::limb_columns;
-use crate::ring::pool::Buffer;
-use crate::ring::{Form, RnsPoly};
+use crate::ring::{limb_columns, Form, Kept, LimbId, LimbSwitch, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
 use rayon::prelude::*;
 
@@ -88,7 +86,7 @@ impl Cpu {
             .iter()
             .map(|r| KeyShape::new(r.key, row))
             .collect::<Result<Vec<_>, _>>()?;
-        let permutations: Vec<_> = rotations
+        let turns: Vec<_> = rotations
             .iter()
             .map(|r| ring.block_permutation(r.element))
             .collect();
@@ -99,18 +97,17 @@ impl Cpu {
             .enumerate()
             .for_each(|(e, column)| {
                 let id = row.extended[e];
-                let mut scratch = Buffer::scratch(2 * n);
-                let (low, high) = scratch.split_at_mut(n);
-                let all = rotations.iter().zip(&shapes).zip(&permutations);
-                for (((rotation, shape), permutation), to) in all.zip(column) {
-                    let terms = shape.terms(e, digits, rotation.key, row);
-                    ring.limb_inner_product_pair(id, (low, high), &terms);
-                    if let Some(position) = c0.position_of(id) {
-                        let factor = row.special_product[position];
-                        ring.limb_add_scaled(id, low, c0.limb(position), factor);
-                    }
-                    permutation.apply(ring.instruction_set(), to.0, low);
-                    permutation.apply(ring.instruction_set(), to.1, high);
+                let all = rotations.iter().zip(&shapes).zip(&turns);
+                for (((rotation, shape), turn), to) in all.zip(column) {
+                    let switch = LimbSwitch {
+                        terms: &shape.terms(e, digits, rotation.key, row),
+                        addends: [c0.limb_of(id).map(|c| (c, row.special_product[e])), None],
+                        factor: 1,
+                        corrections: None,
+                        turn: Some(turn),
+                        accumulate: false,
+                    };
+                    ring.limb_switch(id, &switch, to);
                 }
             });
         Ok(results)
@@ -125,17 +122,38 @@ impl Cpu {
         let ring = self.context.ring();
         let shape = KeyShape::new(switch.key, row)?;
         let turn = switch.element.map(|g| ring.block_permutation(g));
-        let make = |e: usize, low: &mut [u32], high: &mut [u32]| {
-            let id = row.extended[e];
-            let terms = shape.terms(e, digits, switch.key, row);
-            ring.limb_inner_product_pair(id, (low, high), &terms);
-            for (sum, addend) in [low, high].into_iter().zip(switch.addends) {
-                if let Some(limb) = addend.and_then(|a| a.limb_of(id)) {
-                    ring.limb_add_scaled(id, sum, limb, row.special_product[e]);
-                }
-            }
+        let addends = |id: LimbId, e: usize| {
+            switch
+                .addends
+                .map(|a| Some((a?.limb_of(id)?, row.special_product[e])))
         };
-        Ok(ring.divide_and_round_made(&row.extended, switch.lo, make, turn.as_deref())?)
+        let leave = |e: usize, low: &mut [u32], high: &mut [u32]| {
+            let switch = LimbSwitch {
+                terms: &shape.terms(e, digits, switch.key, row),
+                addends: addends(row.extended[e], e),
+                factor: 1,
+                corrections: None,
+                turn: None,
+                accumulate: false,
+            };
+            ring.limb_switch(row.extended[e], &switch, (low, high));
+        };
+        let keep = |id: LimbId, kept: Kept<'_>, to: (&mut [u32], &mut [u32])| {
+            let terms = kept
+                .from
+                .map(|(e, _)| shape.terms(e, digits, switch.key, row));
+            let switch = LimbSwitch {
+                terms: &terms.unwrap_or_default(),
+                addends: kept.from.map_or([None; 2], |(e, _)| addends(id, e)),
+                factor: kept.from.map_or(1, |(_, factor)| factor),
+                corrections: kept.corrections,
+                turn: turn.as_deref(),
+                accumulate: kept.corrections.is_none(),
+            };
+            ring.limb_switch(id, &switch, to);
+        };
+        let rows = (&row.extended[..], switch.lo);
+        Ok(ring.divide_and_round_made(rows, turn.is_some(), leave, keep)?)
     }
 
     pub(super) fn fused_switch_and_add(
@@ -150,24 +168,23 @@ impl Cpu {
         let key = rotation.key;
         let shape = KeyShape::new(key, row)?;
         let digits = self.decompose(high, row)?;
-        let permutation = ring.block_permutation(rotation.element);
+        let turn = ring.block_permutation(rotation.element);
         sum.0
             .data_mut()
             .par_chunks_mut(n)
             .zip(sum.1.data_mut().par_chunks_mut(n))
             .enumerate()
-            .for_each(|(e, (to_low, to_high))| {
+            .for_each(|(e, to)| {
                 let id = row.extended[e];
-                let mut scratch = Buffer::scratch(3 * n);
-                let (x, rest) = scratch.split_at_mut(n);
-                let (y, turned) = rest.split_at_mut(n);
-                let terms = shape.terms(e, &digits, key, row);
-                ring.limb_inner_product_pair(id, (x, y), &terms);
-                ring.limb_add(id, x, low.limb(low.require(id)));
-                permutation.apply(ring.instruction_set(), turned, x);
-                ring.limb_add(id, to_low, turned);
-                permutation.apply(ring.instruction_set(), turned, y);
-                ring.limb_add(id, to_high, turned);
+                let switch = LimbSwitch {
+                    terms: &shape.terms(e, &digits, key, row),
+                    addends: [Some((low.limb(low.require(id)), 1)), None],
+                    factor: 1,
+                    corrections: None,
+                    turn: Some(&turn),
+                    accumulate: true,
+                };
+                ring.limb_switch(id, &switch, to);
             });
         Ok(())
     }

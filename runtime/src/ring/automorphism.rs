@@ -119,20 +119,23 @@ fn source_index(log_n: u32, g: GaloisElement, i: u32) -> u32 {
     reverse(((image - 1) / 2) as u32)
 }
 
-const RUN: usize = 16;
+/// Words that an automorphism in evaluation form keeps together.
+pub(super) const RUN: usize = 16;
 
 /// An automorphism in evaluation form as a permutation of runs of 16 words, each with one of at most 16 orders inside. Bit-reversed order makes
 /// it so: the low bits of a word's index are the high bits of its exponent, and multiplication by g carries from low bits to high.
 pub(crate) struct BlockPermutation {
     /// Per run of the result: source run times 16, plus the number of its order.
     runs: Vec<u32>,
+    /// Per run of the source: where it goes, times 16, plus the number of its order.
+    targets: Vec<u32>,
     orders: Vec<[u32; RUN]>,
 }
 
 impl BlockPermutation {
     fn new(log_n: u32, g: GaloisElement) -> Self {
         let mut orders: Vec<[u32; RUN]> = Vec::new();
-        let runs = (0..1u32 << (log_n - 4))
+        let runs: Vec<u32> = (0..1u32 << (log_n - 4))
             .map(|run| {
                 let sources: [u32; RUN] =
                     std::array::from_fn(|l| source_index(log_n, g, 16 * run + l as u32));
@@ -144,7 +147,25 @@ impl BlockPermutation {
                 sources[0] / 16 * 16 + number as u32
             })
             .collect();
-        Self { runs, orders }
+        let mut targets = vec![0; runs.len()];
+        for (to, &from) in (0u32..).zip(&runs) {
+            targets[from as usize / RUN] = to * RUN as u32 + from % RUN as u32;
+        }
+        Self {
+            runs,
+            targets,
+            orders,
+        }
+    }
+
+    /// Per run of the source: where it goes, times 16, plus the number of its order.
+    pub(super) fn targets(&self) -> &[u32] {
+        &self.targets
+    }
+
+    /// The orders inside runs: word l of a run of the result is word `order[l]` of the source's run.
+    pub(super) fn orders(&self) -> &[[u32; RUN]] {
+        &self.orders
     }
 
     pub(crate) fn apply(&self, set: InstructionSet, to: &mut [u32], from: &[u32]) {

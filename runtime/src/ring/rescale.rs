@@ -5,7 +5,6 @@
 //! (Samardzic et al.; Cheddar 2407.13055). The remainder modulo `prod(Out)` is centred and lifted exactly, then subtracted before the
 //! exact division. With `Out` the special limbs and `In` empty this is the ModDown of hybrid key switching (Han, Ki 2019/688).
 
-use super::automorphism::BlockPermutation;
 use super::context::{cached, LimbId, RingContext};
 use super::error::RingError;
 use super::extension::Extension;
@@ -140,6 +139,14 @@ fn limb_pairs(
     low.zip(high.data_mut().chunks_mut(n))
 }
 
+/// A limb of a quotient before it is finished: factor times the dividend's limb, plus the correction.
+pub(crate) struct Kept<'a> {
+    /// The limb's position among those of the dividend, and what its residues are multiplied by; none where the limb enters.
+    pub from: Option<(usize, u32)>,
+    /// Minus the centred remainders over the divisor, in evaluation form; none where they are in place already.
+    pub corrections: Option<[&'a [u32]; 2]>,
+}
+
 impl RingContext {
     /// The tables from row `hi` to row `lo`, cached.
     ///
@@ -211,17 +218,18 @@ impl RingContext {
         Ok(results)
     }
 
-    /// [`RingContext::divide_and_round_all`] of two polynomials on `hi` that are made limb by limb, then `turn` applied to both: what `make`
-    /// writes for a limb (its position in `hi`) that is divided out goes straight to coefficients, and results are permuted while in the cache.
+    /// [`RingContext::divide_and_round_all`] of two polynomials on `hi` that are made limb by limb: `leave` writes a limb that is divided out
+    /// (by its position in `hi`), `keep` finishes one of `lo`, from what [`Kept`] says to its two places, which hold the corrections
+    /// unless they are to be `apart`.
     ///
     /// # Errors
     /// As [`RingContext::rescale`].
     pub(crate) fn divide_and_round_made(
         &self,
-        hi: &[LimbId],
-        lo: &[LimbId],
-        make: impl Fn(usize, &mut [u32], &mut [u32]) + Sync,
-        turn: Option<&BlockPermutation>,
+        (hi, lo): (&[LimbId], &[LimbId]),
+        apart: bool,
+        leave: impl Fn(usize, &mut [u32], &mut [u32]) + Sync,
+        keep: impl Fn(LimbId, Kept<'_>, (&mut [u32], &mut [u32])) + Sync,
     ) -> Result<(RnsPoly, RnsPoly), RingError> {
         let tables = self.rescale(hi, lo)?;
         let n = self.degree();
@@ -239,46 +247,52 @@ impl RingContext {
                 let mut made = Buffer::scratch(2 * n);
                 let (first, second) = made.split_at_mut(n);
                 let position = hi.iter().position(|&l| l == id);
-                position.into_iter().for_each(|e| make(e, first, second));
+                position.into_iter().for_each(|e| leave(e, first, second));
                 let table = self.ntt_table(id);
                 table.inverse_scaled(first, low, factor);
                 table.inverse_scaled(second, high, factor);
             });
-        let mut results = both(lo, Form::Evaluation);
-        tables.corrections(self, &remainders.0, results.0.data_mut());
-        tables.corrections(self, &remainders.1, results.1.data_mut());
+        let mut corrections = both(lo, Form::Evaluation);
+        tables.corrections(self, &remainders.0, corrections.0.data_mut());
+        tables.corrections(self, &remainders.1, corrections.1.data_mut());
         drop(remainders);
-        let finish = |position: usize, low: &mut [u32], high: &mut [u32]| {
-            let at = (position, lo[position]);
-            let Some(e) = hi.iter().position(|&l| l == at.1) else {
-                tables.finish(self, at, None, None, low);
-                return tables.finish(self, at, None, None, high);
-            };
-            let mut made = Buffer::scratch(2 * n);
-            let (first, second) = made.split_at_mut(n);
-            make(e, first, second);
-            tables.finish(self, at, None, Some(first), low);
-            tables.finish(self, at, None, Some(second), high);
+        let at = |position: usize| {
+            let index = hi.iter().position(|&l| l == lo[position]);
+            index.zip(tables.kept_factor[position])
         };
-        let Some(turn) = turn else {
-            let pairs: Vec<_> = limb_pairs(&mut results, n).collect();
-            let pairs = pairs.into_par_iter().enumerate();
-            pairs.for_each(|(position, (low, high))| finish(position, low, high));
-            return Ok(results);
+        let transform = |position: usize, low: &mut [u32], high: &mut [u32]| {
+            tables.finish(self, (position, lo[position]), None, None, low);
+            tables.finish(self, (position, lo[position]), None, None, high);
         };
-        let mut turned = both(lo, Form::Evaluation);
-        let pairs: Vec<_> = limb_pairs(&mut results, n)
-            .zip(limb_pairs(&mut turned, n))
+        if !apart {
+            let jobs: Vec<_> = limb_pairs(&mut corrections, n).collect();
+            jobs.into_par_iter()
+                .enumerate()
+                .for_each(|(position, (low, high))| {
+                    transform(position, low, high);
+                    let kept = Kept {
+                        from: at(position),
+                        corrections: None,
+                    };
+                    keep(lo[position], kept, (low, high));
+                });
+            return Ok(corrections);
+        }
+        let mut results = both(lo, Form::Evaluation);
+        let jobs: Vec<_> = limb_pairs(&mut corrections, n)
+            .zip(limb_pairs(&mut results, n))
             .collect();
-        pairs
-            .into_par_iter()
+        jobs.into_par_iter()
             .enumerate()
             .for_each(|(position, ((low, high), to))| {
-                finish(position, low, high);
-                turn.apply(self.instruction_set(), to.0, low);
-                turn.apply(self.instruction_set(), to.1, high);
+                transform(position, low, high);
+                let kept = Kept {
+                    from: at(position),
+                    corrections: Some([low, high]),
+                };
+                keep(lo[position], kept, to);
             });
-        Ok(turned)
+        Ok(results)
     }
 
     /// `prod(lo \ hi) / prod(hi \ lo)` as (numerator, denominator): what [`RingContext::divide_and_round`] multiplies values by.

@@ -143,6 +143,15 @@ impl Vector for Avx512 {
     type Wide = Wide;
 
     #[inline(always)]
+    unsafe fn permute_run(run: &mut [u32; 16], order: *const u32) {
+        // SAFETY: see above.
+        unsafe {
+            let turned = Self::load(run.as_ptr()).permute(Self::load(order));
+            turned.store(run.as_mut_ptr());
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const u32) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_loadu_si512(from.cast())) }

@@ -125,6 +125,19 @@ pub(crate) trait Vector: Copy {
     /// `sum 2^-32 mod q` as a word in `(0, sum 2^-32 + q)`; needs `sum < 2^64 - q 2^32`.
     unsafe fn montgomery(sum: Self::Wide, q: Self, q_inverse: Self) -> Self;
 
+    /// Sixteen words in another order: word l takes word `order[l]`, below 16.
+    ///
+    /// # Safety
+    /// `order` points to 16 words; the instruction set is present.
+    #[inline(always)]
+    unsafe fn permute_run(run: &mut [u32; 16], order: *const u32) {
+        let from = *run;
+        for (l, word) in run.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            *word = from[unsafe { *order.add(l) } as usize & 15];
+        }
+    }
+
     /// From `[0, 2 bound)` to `[0, bound)` if `bound` is a multiple of q: subtracts it where possible.
     #[inline(always)]
     unsafe fn fold(self, bound: Self) -> Self {
