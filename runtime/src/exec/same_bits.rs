@@ -199,6 +199,9 @@ fn sets_of_the_machine() -> Vec<InstructionSet> {
         if wide {
             sets.push(InstructionSet::Avx512);
         }
+        if wide && is_x86_feature_detected!("avx512ifma") {
+            sets.push(InstructionSet::Avx512Ifma);
+        }
     }
     sets
 }

@@ -171,7 +171,7 @@ impl BlockPermutation {
     pub(crate) fn apply(&self, set: InstructionSet, to: &mut [u32], from: &[u32]) {
         assert!(to.len() == RUN * self.runs.len() && from.len() == to.len());
         #[cfg(target_arch = "x86_64")]
-        if set == InstructionSet::Avx512 {
+        if set.is_avx512() {
             // SAFETY: a context's instruction set is available.
             return unsafe { self.apply_avx512(to, from) };
         }

@@ -8,6 +8,8 @@
 //! 8 bytes for the few others (Shoup): about 270 KB per prime at N = 2^16.
 
 #[cfg(target_arch = "x86_64")]
+mod ifma;
+#[cfg(target_arch = "x86_64")]
 mod passes;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -41,6 +43,12 @@ struct VectorTable {
     /// Per square, `(L - 1) * L` twiddles in Montgomery form: vector `t - 1` holds for each lane `l` descendant `t` (heap order) of the
     /// butterfly tree on the `l`-th run of L words.
     inner: Vec<u32>,
+    /// Where the first square's begin: a line of the cache. One word may be read after the last.
+    inner_start: usize,
+    /// [`Remainder::table`] of the prime.
+    multiples: [u32; 32],
+    /// Twiddles of the stages before the squares' lanes where 52-bit multiply-adds do them.
+    wide: Option<ifma::WideTwiddles>,
     /// 1/N.
     n_inverse: u32,
     /// `-psi^(-N/2)`, the last inverse twiddle.
@@ -69,7 +77,7 @@ impl NttTable {
         let n_inverse = modulus.inv(n as u32)?;
         let kind = match set {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 | InstructionSet::Avx2 => {
+            InstructionSet::Avx512Ifma | InstructionSet::Avx512 | InstructionSet::Avx2 => {
                 Kind::Vector(VectorTable::new(modulus, &powers, n_inverse, set))
             }
             _ => Kind::Portable(
@@ -134,11 +142,26 @@ impl NttTable {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
+/// Stages of the strided passes before the squares, as even as possible, larger ones first; unused entries are zero.
+fn plan(stages: u32, most: u32) -> [u32; 4] {
+    let count = stages.div_ceil(most).max(1);
+    std::array::from_fn(|i| {
+        if (i as u32) < count {
+            (stages + count - 1 - i as u32) / count
+        } else {
+            0
+        }
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
 mod vector {
+    use super::ifma;
     use super::passes::{forward_pass, inverse_pass, Constants};
     use super::square::Square;
     use super::*;
-    use crate::ring::simd::{Avx2, Avx512};
+    use crate::ring::simd::{Avx2, Avx512, Remainder};
 
     impl VectorTable {
         pub(super) fn new(
@@ -147,13 +170,16 @@ mod vector {
             n_inverse: u32,
             set: InstructionSet,
         ) -> Self {
-            let lanes = if set == InstructionSet::Avx512 { 16 } else { 8 };
+            let lanes = if set.is_avx512() { 16 } else { 8 };
             let squares = powers.len() / (lanes * lanes);
             let runs = powers.len() / lanes;
             let values = powers[..runs].to_vec();
             let quotients = values.iter().map(|&w| modulus.shoup(w).quotient).collect();
             let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
-            let mut inner = Vec::with_capacity(squares * (lanes - 1) * lanes);
+            let line = 16;
+            let mut inner: Vec<u32> = Vec::with_capacity(squares * (lanes - 1) * lanes + line + 1);
+            let inner_start = inner.as_ptr().align_offset(64).min(line);
+            inner.resize(inner_start, 0);
             for square in 0..squares {
                 for t in 1..lanes {
                     let level = t.ilog2();
@@ -163,6 +189,11 @@ mod vector {
                     }));
                 }
             }
+            inner.push(0);
+            let wide = match set {
+                InstructionSet::Avx512Ifma => ifma::WideTwiddles::new(modulus, powers),
+                _ => None,
+            };
             Self {
                 set,
                 reducer: Reducer::new(modulus),
@@ -170,9 +201,19 @@ mod vector {
                 values,
                 quotients,
                 inner,
+                inner_start,
+                multiples: Remainder::table(modulus.value()),
+                wide,
                 n_inverse,
                 last_twiddle: powers[1],
             }
+        }
+
+        /// Remainders of words below 16q.
+        #[inline(always)]
+        pub(super) unsafe fn remainder(&self) -> Remainder {
+            // SAFETY: AVX-512F is the caller's.
+            unsafe { Remainder::new(&self.multiples, self.reducer.q) }
         }
 
         pub(super) fn forward(&self, a: &mut [u32]) {
@@ -188,7 +229,9 @@ mod vector {
             }
             // SAFETY: tables are only built for available instruction sets.
             unsafe {
-                if self.set == InstructionSet::Avx512 {
+                if let Some(wide) = &self.wide {
+                    ifma::forward(self, wide, a)
+                } else if self.set.is_avx512() {
                     avx512(self, a)
                 } else {
                     avx2(self, a)
@@ -237,25 +280,13 @@ mod vector {
             };
             // SAFETY: tables are only built for available instruction sets; pointers as promised.
             unsafe {
-                if self.set == InstructionSet::Avx512 {
+                if self.set.is_avx512() {
                     avx512(self, from, to, n, &factors)
                 } else {
                     avx2(self, from, to, n, &factors)
                 }
             }
         }
-    }
-
-    /// Stages of the strided passes before the squares, as even as possible, larger ones first; unused entries are zero.
-    fn plan(stages: u32, most: u32) -> [u32; 4] {
-        let count = stages.div_ceil(most).max(1);
-        std::array::from_fn(|i| {
-            if (i as u32) < count {
-                (stages + count - 1 - i as u32) / count
-            } else {
-                0
-            }
-        })
     }
 
     #[inline(always)]

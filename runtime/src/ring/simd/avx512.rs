@@ -63,6 +63,27 @@ impl Avx512 {
         }
     }
 
+    /// [`Avx512::montgomery_product`] with sixteen words at `w`, and a seventeenth that may be read: odd words are loaded in the place of even
+    /// ones, which costs no instruction.
+    #[inline(always)]
+    pub unsafe fn montgomery_product_at(self, w: *const u32, q: Self, q_inverse: Self) -> Self {
+        // SAFETY: AVX-512F and the words are the caller's.
+        unsafe {
+            let even = _mm512_mul_epu32(self.0, Self::load(w).0);
+            let odd = _mm512_mul_epu32(odd_lanes(self.0), Self::load(w.add(1)).0);
+            Self(join_high(
+                cancel_low(even, q.0, q_inverse.0),
+                cancel_low(odd, q.0, q_inverse.0),
+            ))
+        }
+    }
+
+    /// Sixteen words.
+    #[inline(always)]
+    pub fn from_bits(bits: __m512i) -> Self {
+        Self(bits)
+    }
+
     /// Lanes in reverse order.
     #[inline(always)]
     pub unsafe fn reverse(self) -> Self {
@@ -126,6 +147,50 @@ impl Avx512 {
                 Self(a[13]),
                 Self(a[15]),
             ]
+        }
+    }
+}
+
+/// Remainders modulo q of words below 16q: the multiple of q to take off, up to one, is looked up by a word's leading bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Remainder {
+    multiples: [__m512i; 2],
+    shift: __m512i,
+}
+
+impl Remainder {
+    /// The 32 multiples `floor(t 2^b / q) q` for `2^b <= q < 2^(b+1)`: a word `x` less that of `t = floor(x / 2^b)` is below `q + 2^b`.
+    pub fn table(q: u32) -> [u32; 32] {
+        std::array::from_fn(|t| {
+            let multiple = ((t as u64) << q.ilog2()) / u64::from(q) * u64::from(q);
+            // Words end at 2^32: leading bits of larger numbers do not occur.
+            u32::try_from(multiple).unwrap_or(0)
+        })
+    }
+
+    /// From [`Remainder::table`].
+    #[inline(always)]
+    pub unsafe fn new(table: &[u32; 32], q: u32) -> Self {
+        // SAFETY: AVX-512F is the caller's.
+        unsafe {
+            Self {
+                multiples: [
+                    _mm512_loadu_si512(table.as_ptr().cast()),
+                    _mm512_loadu_si512(table.as_ptr().add(16).cast()),
+                ],
+                shift: _mm512_set1_epi32(q.ilog2() as i32),
+            }
+        }
+    }
+
+    /// `x mod q`.
+    #[inline(always)]
+    pub unsafe fn of(&self, x: Avx512, q: Avx512) -> Avx512 {
+        // SAFETY: AVX-512F is the caller's.
+        unsafe {
+            let leading = _mm512_srlv_epi32(x.0, self.shift);
+            let multiple = _mm512_permutex2var_epi32(self.multiples[0], leading, self.multiples[1]);
+            Avx512(_mm512_sub_epi32(x.0, multiple)).fold(q)
         }
     }
 }

@@ -12,7 +12,7 @@ mod word;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Remainder};
 pub(crate) use word::Word;
 
 use crate::arith::Modulus;
@@ -26,12 +26,14 @@ pub enum InstructionSet {
     Avx2,
     /// 512-bit vectors (F, BW, DQ, VL).
     Avx512,
+    /// The same, and 52-bit multiply-adds (IFMA) in transforms.
+    Avx512Ifma,
 }
 
 impl InstructionSet {
     /// The widest set this machine has.
     pub fn detect() -> Self {
-        [Self::Avx512, Self::Avx2]
+        [Self::Avx512Ifma, Self::Avx512, Self::Avx2]
             .into_iter()
             .find(|set| set.is_available())
             .unwrap_or(Self::Portable)
@@ -50,14 +52,23 @@ impl InstructionSet {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Ifma => {
+                Self::Avx512.is_available() && is_x86_feature_detected!("avx512ifma")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
 
+    /// Whether vectors have 512 bits.
+    pub(crate) fn is_avx512(self) -> bool {
+        matches!(self, Self::Avx512 | Self::Avx512Ifma)
+    }
+
     /// Every set this machine has, for tests that compare them.
     pub fn all_available() -> Vec<Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512]
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Ifma]
             .into_iter()
             .filter(|set| set.is_available())
             .collect()
@@ -179,7 +190,7 @@ macro_rules! with_vectors {
         match $set {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `InstructionSet` in a context is an available one; bounds are checked by the caller.
-            $crate::ring::simd::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
+            $crate::ring::simd::InstructionSet::Avx512 | $crate::ring::simd::InstructionSet::Avx512Ifma => unsafe { avx512($($arg),*) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             $crate::ring::simd::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
