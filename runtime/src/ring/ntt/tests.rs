@@ -1,0 +1,140 @@
+//! Transforms against definitions, against tfhe-ntt, and each instruction set against the others.
+
+use super::super::testing::{sheet_primes, Stream};
+use super::*;
+
+fn random(n: usize, q: u32, seed: u64) -> Vec<u32> {
+    let mut stream = Stream(seed);
+    (0..n)
+        .map(|_| (stream.next() % u64::from(q)) as u32)
+        .collect()
+}
+
+/// Negacyclic product by the definition.
+fn naive_product(q: u32, a: &[u32], b: &[u32]) -> Vec<u32> {
+    let (n, wide) = (a.len(), u64::from(q));
+    let dot = |x: &[u32], y: &mut dyn Iterator<Item = &u32>| {
+        let mut sum = 0u64;
+        for (i, (&x, &y)) in x.iter().zip(y).enumerate() {
+            sum += u64::from(x) * u64::from(y);
+            if i % 128 == 127 {
+                sum %= wide;
+            }
+        }
+        sum % wide
+    };
+    (0..n)
+        .map(|k| {
+            let plus = dot(&a[..=k], &mut b[..=k].iter().rev());
+            let minus = dot(&a[k + 1..], &mut b[k + 1..].iter().rev());
+            ((plus + wide - minus) % wide) as u32
+        })
+        .collect()
+}
+
+#[test]
+fn products_match_the_definition_for_every_prime_of_the_sheet() {
+    let (log_n, n) = (11, 1 << 11);
+    for (index, q) in sheet_primes().into_iter().enumerate() {
+        let modulus = Modulus::new(q).unwrap();
+        let (a, b) = (random(n, q, index as u64), random(n, q, !(index as u64)));
+        let expected = naive_product(q, &a, &b);
+        let mut values: Option<Vec<u32>> = None;
+        for set in InstructionSet::all_available() {
+            let table = NttTable::new(log_n, &modulus, set).unwrap();
+            let (mut x, mut y) = (a.clone(), b.clone());
+            table.forward(&mut x);
+            table.forward(&mut y);
+            assert_eq!(
+                &x,
+                values.get_or_insert_with(|| x.clone()),
+                "q = {q}, {set:?}"
+            );
+            let mut product: Vec<u32> =
+                x.iter().zip(&y).map(|(&x, &y)| modulus.mul(x, y)).collect();
+            table.inverse(&mut product);
+            assert_eq!(product, expected, "q = {q}, {set:?}");
+        }
+    }
+}
+
+#[test]
+fn forward_evaluates_at_odd_powers_in_bit_reversed_order() {
+    let (log_n, n) = (9u32, 512usize);
+    let modulus = Modulus::new(786_433).unwrap();
+    let psi = primes::primitive_root(&modulus, 2 << log_n).unwrap();
+    let a = random(n, modulus.value(), 4);
+    let mut values = a.clone();
+    NttTable::new(log_n, &modulus, InstructionSet::detect())
+        .unwrap()
+        .forward(&mut values);
+    for i in [0usize, 1, 2, 77, 511] {
+        let reversed = (i as u32).reverse_bits() >> (32 - log_n);
+        let point = modulus.pow(psi, u64::from(2 * reversed + 1));
+        let horner = a
+            .iter()
+            .rev()
+            .fold(0, |sum, &c| modulus.add(modulus.mul(sum, point), c));
+        assert_eq!(values[i], horner);
+    }
+}
+
+#[test]
+fn products_match_tfhe_ntt_at_full_size() {
+    let (log_n, n) = (16, 1 << 16);
+    let primes = sheet_primes();
+    for q in [
+        primes[0],
+        primes[1],
+        primes[30],
+        primes[120],
+        primes[200],
+        primes[243],
+    ] {
+        let modulus = Modulus::new(q).unwrap();
+        let table = NttTable::new(log_n, &modulus, InstructionSet::detect()).unwrap();
+        let plan = tfhe_ntt::prime32::Plan::try_new(n, q).unwrap();
+        let (a, b) = (random(n, q, 1), random(n, q, 2));
+        let (mut x, mut y) = (a.clone(), b.clone());
+        table.forward(&mut x);
+        table.forward(&mut y);
+        x.iter_mut()
+            .zip(&y)
+            .for_each(|(x, &y)| *x = modulus.mul(*x, y));
+        table.inverse(&mut x);
+        let (mut u, mut v) = (a, b);
+        plan.fwd(&mut u);
+        plan.fwd(&mut v);
+        plan.mul_assign_normalize(&mut u, &v);
+        plan.inv(&mut u);
+        assert_eq!(x, u, "q = {q}");
+    }
+}
+
+#[test]
+fn every_instruction_set_transforms_every_size_alike() {
+    for (log_n, q) in (8..=16).flat_map(|log_n| [(log_n, 786_433), (log_n, 268_042_241)]) {
+        let modulus = Modulus::new(q).unwrap();
+        let n = 1 << log_n;
+        let worst = [
+            random(n, q, 6),
+            vec![q - 1; n],
+            vec![0; n],
+            (0..n as u32).map(|i| (i & 1) * (q - 1)).collect(),
+        ];
+        let oracle = NttTable::new(log_n, &modulus, InstructionSet::Portable).unwrap();
+        for set in InstructionSet::all_available() {
+            let table = NttTable::new(log_n, &modulus, set).unwrap();
+            for a in &worst {
+                let (mut x, mut y) = (a.clone(), a.clone());
+                oracle.forward(&mut x);
+                table.forward(&mut y);
+                assert!(x == y, "forward, N = 2^{log_n}, q = {q}, {set:?}");
+                let (mut x, mut y) = (a.clone(), a.clone());
+                oracle.inverse(&mut x);
+                table.inverse(&mut y);
+                assert!(x == y, "inverse, N = 2^{log_n}, q = {q}, {set:?}");
+            }
+        }
+    }
+}
