@@ -2,6 +2,7 @@
 //! calibration, estimates. Kept as JSON in the program; the report adds what is counted from the instructions.
 
 use crate::bisect::record::Plain;
+use heron_passes::cost::prices::Machine;
 use heron_passes::cost::CostTable;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::packed::Kernel;
@@ -21,6 +22,8 @@ use crate::predict::Prediction;
 /// What is known before packing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelFacts {
+    /// What the schedule is made for.
+    pub machine: Machine,
     /// ONNX operator set.
     pub opset: Option<i64>,
     /// Number of weights of the model.
@@ -222,7 +225,9 @@ pub fn facts(
     all.insert(
         "estimate".into(),
         json!({
-            "target": "cpu",
+            "target": model.machine.name(),
+            "basis": model.machine.basis(),
+            "measured": model.machine.is_measured(),
             "seconds": rounded(total),
             "peak_bytes": peak_bytes(program, &graph.costs),
             "output_error": error.map(|e| significant(e.total)),

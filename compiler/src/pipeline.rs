@@ -1,6 +1,7 @@
 //! The order of passes.
 
 use heron_passes::assign_levels::{AssignLevels, Placing};
+use heron_passes::cost::prices::Machine;
 use heron_passes::cost::{ChainCost, CostTable};
 use heron_passes::ir::levelled::LevelledGraph;
 use heron_passes::ir::packed::PackedGraph;
@@ -36,8 +37,8 @@ pub enum CompileError {
     Program(#[from] VerifyError),
 }
 
-/// Prices for a parameter set.
-pub fn cost_table(params: &ParameterSet) -> CostTable {
+/// Prices for a parameter set on a machine.
+pub fn cost_table(params: &ParameterSet, machine: Machine) -> CostTable {
     let shape = params.levelled_shape();
     let digit = params.digits().first().map_or(1, Vec::len);
     let bootstrap_from = u32::from(params.bootstrap_level().0);
@@ -51,28 +52,29 @@ pub fn cost_table(params: &ParameterSet) -> CostTable {
         log_n: params.log_n(),
         top: u32::from(params.top_usable().0),
         chain,
+        machine,
     }
 }
 
 /// Poly → packed → levelled.
 pub fn lower_poly(
     graph: &PolyGraph,
-    params: &ParameterSet,
+    (params, machine): (&ParameterSet, Machine),
     batch: Option<usize>,
     manager: &mut Manager<'_>,
 ) -> Result<LevelledGraph, PassError> {
     let slots = params.slots();
     let packed = manager.lower(&LowerPacked { slots, batch }, graph)?;
-    lower_packed(&packed, params, manager)
+    lower_packed(&packed, (params, machine), manager)
 }
 
 /// Packed → levelled.
 pub fn lower_packed(
     packed: &PackedGraph,
-    params: &ParameterSet,
+    (params, machine): (&ParameterSet, Machine),
     manager: &mut Manager<'_>,
 ) -> Result<LevelledGraph, PassError> {
-    let costs = cost_table(params);
+    let costs = cost_table(params, machine);
     let placing = Placing::Best;
     manager.lower(&AssignLevels { costs, placing }, packed)
 }
@@ -134,7 +136,7 @@ pub fn compile_packed(
     calibrated: Option<&Calibrated<'_>>,
     manager: &mut Manager<'_>,
 ) -> Result<Schedule, CompileError> {
-    let levelled = lower_packed(packed, params, manager)?;
+    let levelled = lower_packed(packed, (params, model.machine), manager)?;
     let error = match calibrated {
         Some(known) => Some(predict(graph, &levelled, params, known)?),
         None => None,

@@ -246,3 +246,29 @@ fn diff_is_silent_about_equal_schedules_and_names_the_layer_of_a_change() {
     let text = folder.heron(&["diff", "a.heron", "d.heron"]).ok().stdout;
     assert!(text.starts_with("program\n"), "{text}");
 }
+
+#[test]
+fn a_schedule_for_a_gpu_is_estimated_on_one_and_says_that_no_price_was_measured() {
+    let folder = Folder::new();
+    compiled(&folder, "toy-block", "cpu.heron", &[]);
+    compiled(&folder, "toy-block", "gpu.heron", &["--target", "cuda"]);
+    let estimate = |file: &str| {
+        let text = report(&folder, file, "json");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["estimate"].clone()
+    };
+    let (cpu, gpu) = (estimate("cpu.heron"), estimate("gpu.heron"));
+    assert_eq!(
+        (&cpu["target"], &cpu["measured"]),
+        (&"cpu".into(), &true.into())
+    );
+    assert_eq!(
+        (&gpu["target"], &gpu["measured"]),
+        (&"cuda".into(), &false.into())
+    );
+    let seconds = |e: &serde_json::Value| e["seconds"].as_f64().expect("seconds");
+    assert!(seconds(&gpu) < seconds(&cpu) / 10.0);
+    let text = report(&folder, "gpu.heron", "text");
+    assert!(text.contains("not measured"), "{text}");
+    assert!(!report(&folder, "cpu.heron", "text").contains("not measured"));
+}

@@ -197,6 +197,7 @@ pub struct CompileOptions {
     pub batch: Option<u32>,
     #[arg(long, value_enum, default_value = "throughput")]
     pub optimize: Optimize,
+    /// What the schedule is priced and chosen for; any backend runs it.
     #[arg(long, value_enum, default_value = "cpu")]
     pub target: Target,
     /// Largest |difference| over the standard deviation of the reference.

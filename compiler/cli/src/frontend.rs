@@ -16,6 +16,7 @@ use heron_compiler::predict;
 use heron_compiler::reference::{Reference, ReferenceError};
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
+use heron_passes::cost::prices::Machine;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
 use heron_passes::substitute_polynomials::Budget;
@@ -197,9 +198,6 @@ pub fn compile(
     options: &CompileOptions,
     dump_ir: Option<&Path>,
 ) -> Outcome<Compiled> {
-    if options.target == Target::Cuda {
-        return Err(Failure::not_yet("--target cuda", "use --target cpu"));
-    }
     if options.head == Side::Client {
         return Err(Failure::not_yet("--head client", "use --head server"));
     }
@@ -277,7 +275,12 @@ pub fn compile(
     if options.witness {
         witness::add(&mut poly.graph);
     }
+    let machine = match options.target {
+        Target::Cpu => Machine::Cpu,
+        Target::Cuda => Machine::Cuda,
+    };
     let mut facts = ModelFacts {
+        machine,
         plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),
         parameters: Some(imported.parameters as u64),
@@ -289,6 +292,7 @@ pub fn compile(
         softmax_variant: softmax_variant(
             &tensor,
             &Setting {
+                machine,
                 users: &users,
                 inputs: &inputs,
                 tolerance: options.tolerance,

@@ -101,7 +101,15 @@ fn headline(out: &mut String, report: &Value) {
     let estimate = &report["estimate"];
     if let Some(s) = float(&estimate["seconds"]) {
         let batch = report["parameters"]["inputs_per_run"].as_u64().unwrap_or(1);
-        let small = format!("estimated, {} per run", plural(batch, "input"));
+        let basis = match estimate["measured"] == false {
+            true => format!(
+                " on {}, {}",
+                show(&estimate["target"]),
+                show(&estimate["basis"])
+            ),
+            false => String::new(),
+        };
+        let small = format!("estimated{basis}, {} per run", plural(batch, "input"));
         cards.push(("Time of a run", seconds(s), small));
     }
     if let Some(b) = float(&estimate["peak_bytes"]) {

@@ -189,6 +189,9 @@ fn cost(page: &mut Page, report: &Value) {
     let mut items = Vec::new();
     if let Some(s) = float(&estimate["seconds"]) {
         items.push(format!("{} on {}", seconds(s), show(&estimate["target"])));
+        if estimate["measured"] == false {
+            items.push(show(&estimate["basis"]));
+        }
     }
     if let Some(b) = float(&estimate["peak_bytes"]) {
         items.push(format!("{} of memory", bytes(b)));

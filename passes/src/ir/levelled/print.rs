@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{LevelledGraph, LevelledKernel};
+use crate::cost::prices::Machine;
 use crate::cost::{BootstrapKind, ChainCost, CostTable};
 use crate::ir::packed::print::{origin_lines, port_lines, write_plaintexts, Layouts};
 use crate::ir::text::{self, Notation};
@@ -64,7 +65,12 @@ impl LevelledGraph {
             let layout = layouts.text(&op.layout, op.bound);
             format!("{text} -> @{}, {layout}", op.level)
         };
-        let CostTable { log_n, top, chain } = self.costs;
+        let CostTable {
+            log_n,
+            top,
+            chain,
+            machine,
+        } = self.costs;
         // Chains other than the usual one that bootstraps say how theirs is made.
         let made = match chain == ChainCost::BOOTSTRAPPED {
             true => String::new(),
@@ -78,7 +84,14 @@ impl LevelledGraph {
                     .map_or(String::new(), |l| format!(" bootstrap {l}")),
             ),
         };
-        let head = format!(" levels {top} ring 2^{log_n}{made} {}", self.geometry);
+        let target = match machine {
+            Machine::Cpu => String::new(),
+            other => format!(" machine {}", other.name()),
+        };
+        let head = format!(
+            " levels {top} ring 2^{log_n}{made}{target} {}",
+            self.geometry
+        );
         let factors = &self.output_factors;
         let origins = origin_lines(&self.graph, &self.origins);
         text::full(

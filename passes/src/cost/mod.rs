@@ -1,87 +1,17 @@
-//! What operations cost: one table, in seconds, for choosing between plans and for the estimate in the report.
+//! What operations cost: one table per machine, in seconds, for choosing between plans and for the estimate in the report.
 //!
-//! Milliseconds of wall time on two threads at N = 2^16 with the parameters of `secure` (4 digits, 12 special limbs), measured on 2026-11-21 on
-//! a two-core machine with AVX-512, medians:
-//! ```text
-//! RAYON_NUM_THREADS=2 target/release/examples/prices secure 4 8 12 16
-//! RAYON_NUM_THREADS=2 cargo bench -p heron-runtime --bench bootstrap -- secure/9 3 full pair sparse14 sparse10    # and secure/13, secure/15
-//! ```
-//! (the first is built by `cargo build --release -p heron-runtime --example prices`). The operations were measured before key switches were fused and
-//! are some 15 % too dear; a run of digits-vit (32 images) took 20.6 and 21.6 s. Between the measured levels prices are linear in the
-//! number of limbs; other rings scale with N·log N. To re-measure, replace the constants below; every choice follows.
+//! Prices ([`prices`]) are milliseconds at N = 2^16 on one chain of moduli. Between the levels they are given for they are linear in the
+//! number of limbs; other rings scale with N·log N, other chains as their key switches do.
+
+pub mod prices;
 
 use crate::ir::packed::print::linear_counts;
 use crate::ir::packed::{is_free, Kernel};
+use prices::{Machine, Measured, Prices, BOOTSTRAP_FROM, BOOTSTRAP_PER_LEVEL, LIMBS};
 
-/// Limbs of the levels measured: 4, 8, 12 and 16.
-const LIMBS: [f64; 4] = [8.0, 14.0, 20.0, 26.0];
-/// A price at the levels measured, milliseconds.
-type Measured = [f64; 4];
-/// One rotation (`rotate`).
-const ROTATE: Measured = [8.7, 12.8, 22.0, 29.1];
-/// One more rotation of a source that is decomposed already (`hoisted_each`).
-const HOISTED_ROTATION: Measured = [5.7, 8.3, 12.0, 13.6];
-/// One product, relinearised and rescaled (`mul_sum_1`), and each further product in its sum (`product_each`).
-const MULTIPLY: Measured = [10.4, 15.5, 23.0, 31.5];
-const PRODUCT: Measured = [0.15, 0.20, 0.30, 0.47];
-/// Going down to the row below (`adjust_by_1`); from further above it costs no more.
-const ADJUST: Measured = [2.7, 3.6, 5.0, 8.0];
-/// One addition (`add`).
-const ADD: Measured = [0.8, 1.3, 1.8, 2.4];
-/// Linear maps: one product with its plaintext encoded, one rotation of a source, one rotation of a sum (`linear_product`, `linear_baby`,
-/// `linear_giant`), and what is left: decomposing a source (`rotate_hoisted_1` less `hoisted_each`), and dividing a result.
-const PLAINTEXT_PRODUCT: Measured = [3.4, 3.5, 4.2, 6.1];
-const LINEAR_BABY: Measured = [2.4, 3.8, 4.5, 7.3];
-const LINEAR_GIANT: Measured = [9.0, 14.0, 21.0, 24.0];
-const LINEAR_SOURCE: Measured = [3.5, 5.0, 10.0, 16.0];
-const LINEAR_RESULT: Measured = [5.0, 7.0, 12.0, 15.0];
-/// A bootstrap to the top level.
-struct BootstrapPrices {
-    /// Levels between bootstraps of the chain measured.
-    levels: f64,
-    /// Full slots, one real ciphertext.
-    full: f64,
-    /// A pair of them.
-    pair: f64,
-    /// Slots that repeat with a period of 2^10.
-    sparse: f64,
-    /// What each doubling of the period adds.
-    doubling: f64,
-}
-/// By chain, ascending: `paper` (3 digits), `secure` (4), and the deep one that `secure` may choose (6).
-const BOOTSTRAPS: [BootstrapPrices; 3] = [
-    BootstrapPrices {
-        levels: 9.0,
-        full: 1_634.0,
-        pair: 2_079.0,
-        sparse: 1_244.0,
-        doubling: 67.0,
-    },
-    BootstrapPrices {
-        levels: 13.0,
-        full: 2_096.0,
-        pair: 2_786.0,
-        sparse: 1_744.0,
-        doubling: 65.0,
-    },
-    BootstrapPrices {
-        levels: 15.0,
-        full: 2_401.0,
-        pair: 2_943.0,
-        sparse: 2_059.0,
-        doubling: 40.0,
-    },
-];
-/// One transform of a limb, and one product of a limb of residues with a constant or a limb of a key: their ratio is what counts.
-const TRANSFORM: f64 = 0.164;
-const RESIDUES: f64 = 0.024;
-/// Special limbs of key switching, and limbs of a digit, of the chain measured.
+/// Special limbs of key switching, and limbs of a digit, of the chain that prices are given for.
 const SPECIAL: usize = 12;
 const DIGIT: usize = 12;
-/// The level that its bootstraps begin at.
-const BOOTSTRAP_FROM: u32 = 3;
-/// Share of a bootstrap that is saved per level that its result is lower.
-const BOOTSTRAP_PER_LEVEL: f64 = 0.001;
 
 /// For choosing the steps of a linear map, in full rotations: the shared part of hoisted rotations,
 pub const HOISTING: f64 = 0.3;
@@ -190,25 +120,47 @@ impl ChainCost {
         }
     }
 
-    /// Transforms of one key switch of `l` limbs, and products of residues in extending digits, with the key, and in dividing by P.
-    fn key_switch(&self, l: usize) -> f64 {
+    /// What one key switch of `l` limbs does.
+    fn key_switch(&self, l: usize) -> KeySwitch {
         let p = self.special;
         let full = l / self.digit.max(1);
         let rest = l % self.digit.max(1);
         let digits = full + usize::from(rest > 0);
-        let extended = digits * (l + p) - l;
-        let converted = full * self.digit * (l + p - self.digit.min(l)) + rest * (l + p - rest);
-        let transforms = l + extended + 2 * (p + l);
-        let products = converted + 2 * digits * (l + p) + 2 * p * l;
-        TRANSFORM * transforms as f64 + RESIDUES * products as f64
+        KeySwitch {
+            decomposing: digits * (l + p),
+            converted: full * self.digit * (l + p - self.digit.min(l)) + rest * (l + p - rest),
+            key: 2 * digits * (l + p),
+            dividing: 2 * (p + l),
+            divided: 2 * p * l,
+        }
     }
 
-    /// What operations cost on this chain over what they cost on the one measured, at as many limbs: taken to be the ratio of the key
-    /// switches, which all the dear ones consist of.
-    fn ratio(&self, level: u32) -> f64 {
+    /// What operations cost on this chain over what they cost on the one that prices are for, at as many limbs: taken to be the ratio of
+    /// the key switches, which all the dear ones consist of.
+    fn ratio(&self, prices: &Prices, level: u32) -> f64 {
         let l = self.limbs(level);
-        self.key_switch(l) / ChainCost::BOOTSTRAPPED.key_switch(l)
+        let cost = |chain: &ChainCost| {
+            let k = chain.key_switch(l);
+            prices.transform * (k.decomposing + k.dividing) as f64
+                + prices.residues * (k.converted + k.key + k.divided) as f64
+        };
+        cost(self) / cost(&ChainCost::BOOTSTRAPPED)
     }
+}
+
+/// A key switch, counted in limbs of N residues.
+#[derive(Clone, Copy, Debug)]
+struct KeySwitch {
+    /// Transforms, back and forth, that make the digits.
+    decomposing: usize,
+    /// Products that extend the digits.
+    converted: usize,
+    /// Limbs of the key, each multiplied by one of a digit.
+    key: usize,
+    /// Transforms that divide by P.
+    dividing: usize,
+    /// Products that do.
+    divided: usize,
 }
 
 /// The cost table for a ring degree and a chain.
@@ -220,6 +172,8 @@ pub struct CostTable {
     pub top: u32,
     /// How moduli are made of limbs.
     pub chain: ChainCost,
+    /// What runs the schedule.
+    pub machine: Machine,
 }
 
 /// Limbs of row `level` of the level table (two levels are three limbs).
@@ -235,7 +189,12 @@ impl CostTable {
             log_n,
             top,
             chain: ChainCost::BOOTSTRAPPED,
+            machine: Machine::Cpu,
         }
+    }
+
+    fn prices(&self) -> &'static Prices {
+        self.machine.prices()
     }
 
     /// Limbs of row `level` of the level table.
@@ -256,22 +215,22 @@ impl CostTable {
         let slope = (price[i + 1] - price[i]) / (LIMBS[i + 1] - LIMBS[i]);
         // Below the lowest measured level prices do not fall under half of it.
         let measured = (price[i] + slope * (l - LIMBS[i])).max(price[0] / 2.0);
-        self.seconds(measured * self.chain.ratio(level))
+        self.seconds(measured * self.chain.ratio(self.prices(), level))
     }
 
     /// One rotation at `level`.
     pub fn key_switch(&self, level: u32) -> f64 {
-        self.at(&ROTATE, level)
+        self.at(&self.prices().rotate, level)
     }
 
     /// One product with a plaintext at `level`, encoding included, on the limbs of key switching too.
     pub fn plaintext_product(&self, level: u32) -> f64 {
-        self.at(&PLAINTEXT_PRODUCT, level)
+        self.at(&self.prices().plaintext_product, level)
     }
 
     /// One linear combination term at `level`.
     pub fn combine(&self, level: u32) -> f64 {
-        self.at(&ADD, level)
+        self.at(&self.prices().add, level)
     }
 
     /// A kernel whose result of `ciphertexts` ciphertexts is at `level`.
@@ -285,20 +244,21 @@ impl CostTable {
         let [multiplications, more] = work.multiplications;
         let [rotated, hoisted] = work.rotations;
         let [additions, adjustments] = work.combinations;
+        let prices = self.prices();
         let above = [
-            (sources, &LINEAR_SOURCE),
-            (products, &PLAINTEXT_PRODUCT),
-            (babies, &LINEAR_BABY),
-            (giants, &LINEAR_GIANT),
-            (results, &LINEAR_RESULT),
-            (multiplications, &MULTIPLY),
-            (more, &PRODUCT),
-            (adjustments, &ADJUST),
+            (sources, &prices.linear_source),
+            (products, &prices.plaintext_product),
+            (babies, &prices.linear_baby),
+            (giants, &prices.linear_giant),
+            (results, &prices.linear_result),
+            (multiplications, &prices.multiply),
+            (more, &prices.product),
+            (adjustments, &prices.adjust),
         ];
         let here = [
-            (rotated, &ROTATE),
-            (hoisted, &HOISTED_ROTATION),
-            (additions, &ADD),
+            (rotated, &prices.rotate),
+            (hoisted, &prices.hoisted_rotation),
+            (additions, &prices.add),
         ];
         let price = |list: &[(f64, &Measured)], level| -> f64 {
             let counted = list.iter().filter(|(count, _)| *count > 0.0);
@@ -309,7 +269,7 @@ impl CostTable {
 
     /// Bringing `ciphertexts` ciphertexts down to `level` from above.
     pub fn adjustment(&self, ciphertexts: usize, level: u32) -> f64 {
-        ciphertexts as f64 * self.at(&ADJUST, level + 1)
+        ciphertexts as f64 * self.at(&self.prices().adjust, level + 1)
     }
 
     /// How a bundle of `ciphertexts` is bootstrapped whose slots repeat with `period` slots: where half of the slots are enough, each
@@ -356,7 +316,7 @@ impl CostTable {
     /// One bootstrap to `level_out`.
     pub fn bootstrap(&self, kind: BootstrapKind, level_out: u32) -> f64 {
         let saved = BOOTSTRAP_PER_LEVEL * f64::from(self.top.saturating_sub(level_out));
-        let of = |p: &BootstrapPrices| match kind {
+        let of = |p: &prices::BootstrapPrices| match kind {
             BootstrapKind::Full => p.full,
             BootstrapKind::ComplexPair => p.pair,
             // Shorter periods than measured save no more.
@@ -367,7 +327,7 @@ impl CostTable {
         let from = self.chain.bootstrap_from.unwrap_or(0);
         let levels = f64::from(self.top.saturating_sub(from));
         // Linear between the chains measured; no chain is shorter or longer but in tests.
-        let [a, b, c] = &BOOTSTRAPS;
+        let [a, b, c] = &self.prices().bootstraps;
         let (low, high) = if levels <= b.levels { (a, b) } else { (b, c) };
         let share = ((levels - low.levels) / (high.levels - low.levels)).clamp(0.0, 1.0);
         let base = of(low) + share * (of(high) - of(low));
@@ -398,6 +358,7 @@ mod tests {
                 log_n,
                 top: 10,
                 chain,
+                machine: Machine::Cpu,
             };
             t.key_switch(8)
         };
@@ -407,27 +368,18 @@ mod tests {
 
     #[test]
     fn every_operation_costs_more_at_a_higher_level() {
-        let t = CostTable::bootstrapped(16, 16);
-        let all = [
-            ROTATE,
-            HOISTED_ROTATION,
-            MULTIPLY,
-            PRODUCT,
-            ADJUST,
-            ADD,
-            PLAINTEXT_PRODUCT,
-            LINEAR_BABY,
-            LINEAR_GIANT,
-            LINEAR_SOURCE,
-            LINEAR_RESULT,
-        ];
-        for l in 1..=17 {
-            for price in &all {
-                assert!(t.at(price, l) >= t.at(price, l - 1) && t.at(price, l - 1) > 0.0);
+        for machine in [Machine::Cpu, Machine::Cuda] {
+            let mut t = CostTable::bootstrapped(16, 16);
+            t.machine = machine;
+            for l in 1..=17 {
+                for price in t.prices().of_operations() {
+                    assert!(t.at(price, l) >= t.at(price, l - 1) && t.at(price, l - 1) > 0.0);
+                }
             }
-        }
-        for l in 1..=16 {
-            assert!(t.bootstrap(BootstrapKind::Full, l) > t.bootstrap(BootstrapKind::Full, l - 1));
+            for l in 1..=16 {
+                let full = |l| t.bootstrap(BootstrapKind::Full, l);
+                assert!(full(l) > full(l - 1));
+            }
         }
     }
 
@@ -436,7 +388,7 @@ mod tests {
         let t = CostTable::bootstrapped(16, 16);
         for (i, level) in [4, 8, 12, 16].into_iter().enumerate() {
             assert_eq!(limbs(level) as f64, LIMBS[i]);
-            assert!((t.key_switch(level) * 1e3 - ROTATE[i]).abs() < 1e-9);
+            assert!((t.key_switch(level) * 1e3 - t.prices().rotate[i]).abs() < 1e-9);
         }
     }
 
