@@ -3,7 +3,6 @@
 
 use crate::bisect::record::Plain;
 use heron_passes::cost::prices::Machine;
-use heron_passes::cost::CostTable;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::packed::Kernel;
 use heron_passes::ir::poly::Approximation;
@@ -12,8 +11,6 @@ use heron_passes::ir::tensor::TensorGraph;
 use heron_passes::placement::value_seconds;
 use heron_passes::plots::Plot;
 use heron_schedule::client::ClientGraph;
-use heron_schedule::proto::{instruction::Op, Program};
-use heron_schedule::recount::{baby_rotations, writes};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 
@@ -106,57 +103,13 @@ fn rounded(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
 }
 
-/// Most bytes of ciphertexts at once: those alive at each instruction, each at its own level, and what the instruction works with:
-/// a linear map keeps a sum per rotation of its result and the rotations of one source, all on the limbs of key switching too.
-fn peak_bytes(program: &Program, costs: &CostTable) -> usize {
-    let log_n = costs.log_n;
-    let bytes = |limbs: usize| (2 * 4 * limbs) << log_n;
-    let mut held = vec![0; program.registers as usize];
-    let (mut alive, mut most) = (0, 0);
-    for instruction in &program.instructions {
-        for (register, level) in writes(instruction) {
-            if let Some(size) = held.get_mut(register as usize) {
-                alive -= *size;
-                *size = bytes(costs.limbs(level));
-                alive += *size;
-            }
-        }
-        let work = match &instruction.op {
-            Some(Op::Linear(op)) => {
-                let sums: usize = op.out.iter().map(|o| o.giant.len()).sum();
-                let mut babies = vec![0; op.src.len()];
-                for (source, _) in baby_rotations(op, 1 << (log_n - 1)) {
-                    if let Some(count) = babies.get_mut(source as usize) {
-                        *count += 1;
-                    }
-                }
-                let babies = babies.into_iter().max().unwrap_or(0);
-                (sums + babies) * bytes(costs.limbs(op.level_in) + costs.chain.special)
-            }
-            _ => 0,
-        };
-        most = most.max(alive + work);
-        for register in &instruction.free {
-            if let Some(size) = held.get_mut(*register as usize) {
-                alive -= std::mem::take(size);
-            }
-        }
-    }
-    most
-}
-
 /// Three digits: an estimate is no finer.
 fn significant(x: f64) -> f64 {
     format!("{x:.2e}").parse().unwrap_or(x)
 }
 
 /// The facts as JSON: `model`, `placement`, `calibration`, `estimate`, `layers`.
-pub fn facts(
-    graph: &LevelledGraph,
-    program: &Program,
-    model: &ModelFacts,
-    error: Option<Prediction>,
-) -> Value {
+pub fn facts(graph: &LevelledGraph, model: &ModelFacts, error: Option<Prediction>) -> Value {
     let seconds = layer_seconds(graph);
     let total: f64 = seconds.iter().sum();
     let cost = graph.placement.cost_seconds;
@@ -229,7 +182,6 @@ pub fn facts(
             "basis": model.machine.basis(),
             "measured": model.machine.is_measured(),
             "seconds": rounded(total),
-            "peak_bytes": peak_bytes(program, &graph.costs),
             "output_error": error.map(|e| significant(e.total)),
             "output_error_parts": error.map(|e| json!({
                 "approximation": significant(e.approximation),

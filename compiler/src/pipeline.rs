@@ -95,9 +95,7 @@ pub fn write_schedule(
         client: &model.client,
     };
     let (mut program, weights, places) = emit(graph, &options)?;
-    program.report_json = facts(graph, &program, model, error)
-        .to_string()
-        .into_bytes();
+    program.report_json = facts(graph, model, error).to_string().into_bytes();
     let record = model.plain.as_ref().map(|p| p.record(graph, &places));
     let schedule = Schedule::new(program, weights)?;
     Ok(schedule.with_record(record.unwrap_or_default()))
