@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The GPU's kernels in the simulator against the CPU, bit for bit, under the address and undefined-behaviour sanitizers:
+#   runtime/gpu/simulate.sh [NAME OF A TEST]
+# Needs a C++ compiler and its sanitizers. HERON_SIMULATOR_SANITIZE= (empty) runs without them.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export HERON_SIMULATOR_SANITIZE=${HERON_SIMULATOR_SANITIZE-address,undefined}
+case ",$HERON_SIMULATOR_SANITIZE," in
+*,address,*)
+    library=$("${CXX:-c++}" -print-file-name=libasan.so)
+    if [ ! -e "$library" ]; then
+        echo "no libasan.so beside ${CXX:-c++}: install it, or set HERON_SIMULATOR_SANITIZE=undefined" >&2
+        exit 1
+    fi
+    # The sanitizer's library has to be there before the binary's own: Rust links it among the others. Leaks are not looked for, as what
+    # lives as long as the process is never given back; nor uses of a stack frame after its return, which takes a second stack per fiber.
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${triple}_RUNNER=env LD_PRELOAD=$library ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1"
+    ;;
+esac
+exec cargo test --release -p heron-runtime --features simulator --locked --lib -- "${1:-backend::gpu}"
