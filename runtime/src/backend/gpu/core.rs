@@ -67,6 +67,18 @@ impl Gpu {
         self.inner.failure.get()
     }
 
+    /// Waits for everything that was started.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    pub fn settle(&self) -> Result<(), DeviceError> {
+        let result = self.inner.memory.device().synchronise();
+        match self.failure() {
+            Some(first) => Err(first.clone()),
+            None => result.map_err(|error| self.note(error)),
+        }
+    }
+
     /// Brings a polynomial back.
     ///
     /// # Errors

@@ -126,6 +126,12 @@ pub trait Device: Send + Sync {
     /// The words lie within one allocation from `from` on.
     unsafe fn download(&self, from: Address, words: &mut [u32]) -> Result<(), DeviceError>;
 
+    /// Waits for everything that was started.
+    ///
+    /// # Errors
+    /// The failure of an earlier launch.
+    fn synchronise(&self) -> Result<(), DeviceError>;
+
     /// Starts a kernel.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 
 mod arguments;
 mod backend;
+pub mod compile;
 mod core;
+pub mod cuda;
 pub mod device;
 mod divide;
 mod keys;
@@ -13,6 +15,7 @@ mod poly;
 mod product;
 #[cfg(feature = "simulator")]
 pub mod simulator;
+pub mod source;
 mod switch;
 mod tables;
 #[cfg(all(test, feature = "simulator"))]

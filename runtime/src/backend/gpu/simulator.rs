@@ -130,6 +130,10 @@ impl Device for Simulator {
         Ok(())
     }
 
+    fn synchronise(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
         let failed = |what: String| DeviceError::Launch {
             kernel: launch.kernel.into(),
