@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The GPU's kernels in the simulator against the CPU, bit for bit, under the address and undefined-behaviour sanitizers:
 #   runtime/gpu/simulate.sh [NAME OF A TEST]
+# Without a name: every test, then the digits model compiled for the toy profile, each result of each instruction.
 # Needs a C++ compiler and its sanitizers. HERON_SIMULATOR_SANITIZE= (empty) runs without them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -19,4 +20,11 @@ case ",$HERON_SIMULATOR_SANITIZE," in
     export "CARGO_TARGET_${triple}_RUNNER=env LD_PRELOAD=$library ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1"
     ;;
 esac
-exec cargo test --release -p heron-runtime --features simulator --locked --lib -- "${1:-backend::gpu}"
+run() { cargo test --release -p heron-runtime --features simulator --locked --lib -- "$@"; }
+run "${1:-backend::gpu}"
+if [ $# = 0 ]; then
+    [ -x target/release/heron ] || cargo build --release --locked
+    mkdir -p target/simulator
+    target/release/heron compile models/digits-vit/digits-vit.onnx --profile toy -o target/simulator/digits.heron --quiet
+    HERON_SCHEDULE=$PWD/target/simulator/digits.heron run --ignored --nocapture every_result_of_a_compiled_model_equals_the_cpus
+fi

@@ -4,7 +4,7 @@ use super::{by_kind, print_json, print_text};
 use crate::args::{BackendChoice, CompileOptions, Infer, ServerBackend, TextOrJson};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
-use crate::failure::{At, Failure, Outcome};
+use crate::failure::{At, Outcome};
 use crate::frontend;
 use crate::inputs::{
     arg_max, is_witness, left_interval_warning, left_intervals, width, Accuracy, InputSet,
