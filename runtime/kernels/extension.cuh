@@ -20,26 +20,36 @@ struct Extension {
 
 // z = piece + pieces · polynomial; y = group of targets.
 struct ExtensionArgs {
-    const Prime* primes;
+    Ring ring;
     const u32* from[MAX_BATCH];
     u32* to[MAX_BATCH];
-    u32 log_n, pieces;
     // Prime of each target limb of all pieces.
     const u16* prime;
-    u64 unused;
+    u32 pieces;
+    u32 unused;
     Extension piece[MAX_PIECES];
 };
 
 // Target limbs a thread makes from one set of source words.
 #define EXTENSION_GROUP 8
 
+// y times reciprocal i. A residue times its reciprocal is below 2^57 + 2^29, and at most 64 of them are summed.
+HERON_DEVICE u64 quotient_term(u32 y, const u32* tables, u32 i) {
+    return y * ((u64)tables[2 * i] | (u64)tables[2 * i + 1] << 32);
+}
+
+// The sum as a canonical residue: k products below q 2^28 reduce to less than (k/16 + 1) q, with u's a little more; 64 stay below 6 q.
+HERON_DEVICE u32 extended(u64 sum, const Prime& p) {
+    return fold(fold(fold(montgomery_wide(sum, p), 4 * p.q), 2 * p.q), p.q);
+}
+
 // A thread takes one coefficient: its source words wait in shared memory, in a column that no other thread touches.
 HERON_DEVICE void extend(const ExtensionArgs& args) {
     HERON_SHARED(u32, shared);
     const Extension e = args.piece[blockIdx.z % args.pieces];
     u32 first = blockIdx.y * EXTENSION_GROUP, j = blockIdx.x * blockDim.x + threadIdx.x;
-    if (first >= e.targets || j >> args.log_n) return;
-    u32 poly = blockIdx.z / args.pieces, log_n = args.log_n;
+    if (first >= e.targets || j >> args.ring.log_n) return;
+    u32 poly = blockIdx.z / args.pieces, log_n = args.ring.log_n;
     const u32* from = args.from[poly] + ((u64)e.source << log_n) + j;
     u32* to = args.to[poly] + ((u64)e.target << log_n) + j;
     const u32* tables = e.tables;
@@ -48,19 +58,16 @@ HERON_DEVICE void extend(const ExtensionArgs& args) {
     for (u32 i = 0; i < e.sources; i++) {
         u32 y = from[(u64)i << log_n];
         column[i * blockDim.x] = y;
-        // A residue times its reciprocal is below 2^57 + 2^29, and there are at most 64.
-        sum += y * ((u64)tables[2 * i] | (u64)tables[2 * i + 1] << 32);
+        sum += quotient_term(y, tables, i);
     }
     u32 u = (u32)(sum >> QUOTIENT_BITS);
     tables += 2 * e.sources;
     u32 last = least(first + EXTENSION_GROUP, e.targets);
     for (u32 t = first; t < last; t++) {
-        const Prime p = args.primes[args.prime[e.target + t]];
+        const Prime p = args.ring.primes[args.prime[e.target + t]];
         const u32* row = tables + t * (e.sources + 1u);
         u64 total = wide(u, row[0]);
         for (u32 i = 0; i < e.sources; i++) total += wide(column[i * blockDim.x], row[1 + i]);
-        // k products below q 2^28 reduce to less than (k/16 + 1) q, with u's a little more: at most 64 make that less than 6 q.
-        u32 r = montgomery_wide(total, p);
-        to[(u64)t << log_n] = fold(fold(fold(r, 4 * p.q), 2 * p.q), p.q);
+        to[(u64)t << log_n] = extended(total, p);
     }
 }

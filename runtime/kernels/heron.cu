@@ -3,6 +3,7 @@
 #include "device.cuh"
 #endif
 #include "automorphism.cuh"
+#include "extend_columns.cuh"
 #include "extension.cuh"
 #include "key_product.cuh"
 #include "ntt.cuh"
@@ -28,7 +29,8 @@ HERON_KERNEL(key_product, KeyProductArgs) { key_product(args); }
 // log2 rows and log2 columns of each ring.
 #define HERON_COLUMNS(stages)                                                                 \
     HERON_KERNEL(forward_columns_##stages, TransformArgs) { forward_columns<stages>(args); } \
-    HERON_KERNEL(backward_columns_##stages, TransformArgs) { backward_columns<stages>(args); }
+    HERON_KERNEL(backward_columns_##stages, TransformArgs) { backward_columns<stages>(args); } \
+    HERON_KERNEL(extend_columns_##stages, ExtensionArgs) { extend_columns<stages>(args); }
 #define HERON_ROWS(stages)                                                              \
     HERON_KERNEL(forward_rows_##stages, TransformArgs) { forward_rows<stages>(args); } \
     HERON_KERNEL(backward_rows_##stages, TransformArgs) { backward_rows<stages>(args); }

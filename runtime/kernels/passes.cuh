@@ -44,7 +44,7 @@ HERON_DEVICE void forward_pass(Tile& tile, u32 thread, u32 root, const i32* twid
         i32 x[1 << K];
 #pragma unroll
         for (int e = 0; e < 1 << K; e++) {
-            x[e] = FIRST ? tile.load(base + e * STRIDE) : tile.get(base + e * STRIDE);
+            x[e] = FIRST ? tile.load(base + e * STRIDE, e) : tile.get(base + e * STRIDE);
         }
 #pragma unroll
         for (int k = 0; k < K; k++) {
@@ -81,7 +81,7 @@ HERON_DEVICE void backward_pass(Tile& tile, u32 thread, const i32* twiddles, con
         i32 x[1 << K];
 #pragma unroll
         for (int e = 0; e < 1 << K; e++) {
-            x[e] = FIRST ? tile.load(base + e * STRIDE) : tile.get(base + e * STRIDE);
+            x[e] = FIRST ? tile.load(base + e * STRIDE, e) : tile.get(base + e * STRIDE);
         }
 #pragma unroll
         for (int k = 0; k < K; k++) {
@@ -103,7 +103,8 @@ HERON_DEVICE void backward_pass(Tile& tile, u32 thread, const i32* twiddles, con
     }
 }
 
-// All passes. At most three: STAGES <= 9 with RADIX >= 3.
+// All passes. In the first a thread's points have numbers, which `load` is told besides the place.
+// At most three: STAGES <= 9 with RADIX >= 3.
 template <int STAGES, int RADIX, class Tile>
 HERON_DEVICE void forward_transform(Tile& tile, u32 thread, u32 root, const i32* twiddles, const Prime& p) {
     constexpr int PASSES = Plan<STAGES, RADIX>::passes;

@@ -105,13 +105,12 @@ pub(super) struct Piece {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct ExtensionArgs {
-    pub primes: u64,
+    pub ring: Ring,
     pub from: [u64; MAX_BATCH],
     pub to: [u64; MAX_BATCH],
-    pub log_n: u32,
-    pub pieces: u32,
     pub prime: u64,
-    pub unused: u64,
+    pub pieces: u32,
+    pub unused: u32,
     pub piece: [Piece; MAX_PIECES],
 }
 

@@ -26,6 +26,7 @@ struct Inner {
     // Dropped after what holds buffers.
     memory: Arc<Memory>,
     failure: OnceLock<DeviceError>,
+    fused: bool,
 }
 
 impl From<DeviceError> for RlweError {
@@ -40,6 +41,25 @@ impl Gpu {
     /// # Errors
     /// A device without memory for them, or a failure of its driver.
     pub fn new(device: Arc<dyn Device>, context: Arc<RlweContext>) -> Result<Self, DeviceError> {
+        Self::with(device, context, true)
+    }
+
+    /// A backend whose launches do one thing each: what those that do several are held against.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn unfused(
+        device: Arc<dyn Device>,
+        context: Arc<RlweContext>,
+    ) -> Result<Self, DeviceError> {
+        Self::with(device, context, false)
+    }
+
+    fn with(
+        device: Arc<dyn Device>,
+        context: Arc<RlweContext>,
+        fused: bool,
+    ) -> Result<Self, DeviceError> {
         let memory = Memory::new(device);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -48,6 +68,7 @@ impl Gpu {
                 context,
                 memory,
                 failure: OnceLock::new(),
+                fused,
             }),
         })
     }
@@ -103,6 +124,12 @@ impl Gpu {
 
     pub(super) fn ring_context(&self) -> &RingContext {
         self.inner.context.ring()
+    }
+    pub(super) fn is_fused(&self) -> bool {
+        self.inner.fused
+    }
+    pub(super) fn shared_limit(&self) -> u32 {
+        self.inner.memory.device().shared_bytes()
     }
     pub(super) fn tables(&self) -> &Tables {
         &self.inner.tables

@@ -14,6 +14,7 @@ const PLAIN_SHARED: u32 = 48 << 10;
 pub struct Cuda {
     name: String,
     total: u64,
+    shared: u32,
     device: sys::CUdevice,
     context: sys::CUcontext,
     module: sys::CUmodule,
@@ -82,6 +83,8 @@ impl Cuda {
         };
         let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let shared = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let shared = u32::try_from(attribute(shared)?).unwrap_or(PLAIN_SHARED);
         let code = machine_code(&format!("sm_{major}{minor}"), log_n)?;
         // SAFETY: the device came from the driver; the context is released when this value is dropped; the code is a whole cubin.
         unsafe {
@@ -94,6 +97,7 @@ impl Cuda {
             Ok(Self {
                 name,
                 total: total as u64,
+                shared,
                 device,
                 context,
                 module: module.map_err(driver("cuModuleLoadData"))?,
@@ -161,6 +165,10 @@ impl Device for Cuda {
 
     fn total_bytes(&self) -> u64 {
         self.total
+    }
+
+    fn shared_bytes(&self) -> u32 {
+        self.shared
     }
 
     fn allocate(&self, words: usize) -> Result<Option<Address>, DeviceError> {

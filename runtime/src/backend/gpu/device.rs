@@ -91,6 +91,9 @@ pub trait Device: Send + Sync {
     /// Bytes of memory it has.
     fn total_bytes(&self) -> u64;
 
+    /// Bytes of shared memory that a block may have.
+    fn shared_bytes(&self) -> u32;
+
     /// Whether freed memory should be kept and handed out again. Not where a tool watches allocations.
     fn recycles(&self) -> bool {
         true

@@ -6,7 +6,7 @@ use super::device::{Address, DeviceError};
 use super::memory::Buffer;
 use super::pointwise::{Operands, Word};
 use super::poly::GpuPoly;
-use super::transform::{Limb, Route};
+use super::transform::{radix, Limb, Route};
 use crate::ring::extension::Extension;
 use crate::ring::{Form, GaloisElement, LimbId};
 use crate::rlwe::RlweError;
@@ -27,8 +27,15 @@ pub(super) struct Extended<'a> {
     pub to: usize,
 }
 
+/// Blocks of an extension: threads of one, how many there are of them, bytes of their shared memory.
+struct Shape {
+    threads: u32,
+    blocks: u32,
+    shared: u32,
+}
+
 impl Gpu {
-    /// Runs extensions, the same for each (source, target).
+    /// Runs extensions, the same for each (source, target): coefficients to coefficients.
     ///
     /// # Safety
     /// The sources hold the limbs of all pieces, times the inverse cofactors, and the targets have room for theirs.
@@ -37,31 +44,100 @@ impl Gpu {
         polys: &[(Address, Address)],
         pieces: &[Extended<'_>],
     ) -> Result<(), DeviceError> {
-        let ring = self.ring_context();
-        let threads = THREADS.min(ring.degree() as u32);
+        let n = self.ring_context().degree() as u32;
+        let threads = THREADS.min(n);
+        let shape = Shape {
+            threads,
+            blocks: n / threads,
+            shared: 4 * most_sources(pieces) * threads,
+        };
+        // SAFETY: as promised to this function.
+        unsafe { self.launch_extensions("heron_extend", polys, pieces, &shape) }
+    }
+
+    /// Runs extensions and transforms what they make: coefficients at the sources to values at the targets of the routes, by way of what is
+    /// between. `limbs` are all target limbs, in their order; addends and `turn` as in [`Gpu::forward`].
+    ///
+    /// # Safety
+    /// As [`Gpu::extensions`] and [`Gpu::forward`].
+    pub(super) unsafe fn extend_forward(
+        &self,
+        routes: &[Route],
+        pieces: &[Extended<'_>],
+        limbs: &[Limb],
+        turn: u32,
+    ) -> Result<(), DeviceError> {
+        let ways: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
+        let shape = match self.is_fused() {
+            true => self.fused_shape(most_sources(pieces)),
+            false => None,
+        };
+        let Some(shape) = shape else {
+            let made = routes.iter().map(|r| Route {
+                from: r.between,
+                ..*r
+            });
+            // SAFETY: as promised to this function.
+            return unsafe {
+                self.extensions(&ways, pieces)?;
+                self.forward(&made.collect::<Vec<_>>(), limbs, turn)
+            };
+        };
+        let kernel = format!("heron_extend_columns_{}", self.tables().ring().log_rows);
+        // SAFETY: as promised to this function.
+        unsafe {
+            self.launch_extensions(&kernel, &ways, pieces, &shape)?;
+            self.forward_rows(routes, limbs, turn)
+        }
+    }
+
+    /// Blocks of the launch that extends and transforms columns: as wide as the device's shared memory allows, 32 bytes at least. None for
+    /// more source limbs than that.
+    fn fused_shape(&self, sources: u32) -> Option<Shape> {
+        let ring = self.tables().ring();
+        let (rows, columns) = (ring.log_rows, 1u32 << (ring.log_n - ring.log_rows));
+        let points = 1u32 << radix(rows);
+        let each = (1 << rows) / points;
+        [16u32, 8].into_iter().find_map(|width| {
+            let threads = each * width;
+            // The transform's points, and the source words and quotients of as many.
+            let shared = 4 * points * threads * (sources + 2);
+            let fits = shared <= self.shared_limit() && width <= columns && threads <= 256;
+            fits.then_some(Shape {
+                threads,
+                blocks: columns / width,
+                shared,
+            })
+        })
+    }
+
+    unsafe fn launch_extensions(
+        &self,
+        kernel: &str,
+        polys: &[(Address, Address)],
+        pieces: &[Extended<'_>],
+        shape: &Shape,
+    ) -> Result<(), DeviceError> {
         for batch in polys.chunks(MAX_BATCH) {
             for pieces in pieces.chunks(MAX_PIECES) {
                 let ends = pieces.iter().map(|p| p.to + p.target.len());
                 let mut primes = vec![ABSENT; ends.max().unwrap_or(0)];
                 let mut args = ExtensionArgs {
-                    primes: self.tables().ring().primes,
-                    log_n: ring.log_n(),
+                    ring: self.tables().ring(),
                     pieces: pieces.len() as u32,
                     ..ExtensionArgs::zeroed()
                 };
-                let (mut sources, mut targets) = (0, 0);
+                let mut targets = 0;
                 for (to, piece) in args.piece.iter_mut().zip(pieces) {
                     let tables = self.tables();
                     let tables = tables.extension(piece.tables, piece.target, piece.divided)?;
-                    let count = piece.tables.source().len();
                     *to = Piece {
                         tables: tables.0,
-                        sources: count as u16,
+                        sources: piece.tables.source().len() as u16,
                         targets: piece.target.len() as u16,
                         source: piece.from as u16,
                         target: piece.to as u16,
                     };
-                    sources = sources.max(count as u32);
                     targets = targets.max(piece.target.len());
                     for (prime, id) in primes[piece.to..].iter_mut().zip(piece.target) {
                         *prime = id.0;
@@ -72,13 +148,12 @@ impl Gpu {
                     (args.from[i], args.to[i]) = (from.0, to.0);
                 }
                 let grid = [
-                    ring.degree() as u32 / threads,
+                    shape.blocks,
                     targets.div_ceil(EXTENSION_GROUP) as u32,
                     (pieces.len() * batch.len()) as u32,
                 ];
-                let shared = 4 * sources * threads;
                 // SAFETY: the caller vouches for the addresses.
-                unsafe { self.launch("heron_extend", grid, threads, shared, &args)? };
+                unsafe { self.launch(kernel, grid, shape.threads, shape.shared, &args)? };
             }
         }
         Ok(())
@@ -190,10 +265,6 @@ impl Gpu {
             from: 0,
             to: 0,
         };
-        let quotient = |i: usize| quotients[i].address();
-        let ways = (0..K).map(|i| (remainders.address().plus(i * remainder_words), quotient(i)));
-        // SAFETY: the remainders are on the leaving limbs, the quotients on `lo`.
-        unsafe { self.extensions(&ways.collect::<Vec<_>>(), &[piece])? };
         // A permutation cannot be written over what others still read.
         let turned = match element {
             None => quotients.clone(),
@@ -201,16 +272,16 @@ impl Gpu {
         };
         let routes = polys.iter().enumerate().map(|(i, a)| {
             Ok(Route {
-                from: quotient(i),
-                between: quotient(i),
+                from: remainders.address().plus(i * remainder_words),
+                between: quotients[i].address(),
                 to: turned[i].address(),
                 addend: a.address()?,
             })
         });
         let routes = routes.collect::<Result<Vec<Route>, DeviceError>>()?;
         let turn = element.map_or(1, |g| g.inverse(ring.log_n()).value());
-        // SAFETY: the quotients are on `lo`; addends are named where the polynomials have the limb.
-        unsafe { self.forward(&routes, &limbs, turn)? };
+        // SAFETY: the remainders are on the leaving limbs, the quotients on `lo`; addends are named where the polynomials have the limb.
+        unsafe { self.extend_forward(&routes, &[piece], &limbs, turn)? };
         let lo: Arc<[LimbId]> = lo.into();
         Ok(std::array::from_fn(|i| GpuPoly {
             buffer: Some(Arc::clone(&turned[i])),
@@ -258,4 +329,9 @@ impl Gpu {
         // One was pushed for each.
         Ok(polys.map(|a| results.next().unwrap_or_else(|| a.clone())))
     }
+}
+
+fn most_sources(pieces: &[Extended<'_>]) -> u32 {
+    let each = pieces.iter().map(|p| p.tables.source().len());
+    each.max().unwrap_or(0) as u32
 }

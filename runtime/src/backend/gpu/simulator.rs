@@ -95,6 +95,11 @@ impl Device for Simulator {
         self.limit
     }
 
+    /// As on an H200.
+    fn shared_bytes(&self) -> u32 {
+        227 << 10
+    }
+
     /// Every buffer is a new allocation, so that a sanitizer sees uses after the end of its life.
     fn recycles(&self) -> bool {
         false

@@ -1,7 +1,7 @@
 //! The kernels' source, inside the binary: one text, and a name for what it compiles to.
 
 /// In the order of their includes.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
     ("word.cuh", include_str!("../../../kernels/word.cuh")),
     ("ring.cuh", include_str!("../../../kernels/ring.cuh")),
@@ -19,6 +19,10 @@ const FILES: [(&str, &str); 11] = [
     ),
     ("passes.cuh", include_str!("../../../kernels/passes.cuh")),
     ("ntt.cuh", include_str!("../../../kernels/ntt.cuh")),
+    (
+        "extend_columns.cuh",
+        include_str!("../../../kernels/extend_columns.cuh"),
+    ),
     (
         "pointwise.cuh",
         include_str!("../../../kernels/pointwise.cuh"),

@@ -74,8 +74,8 @@ impl Gpu {
         let place = buffer.address();
         // SAFETY: the sources are the digits' limbs one after the other, and the buffer has room for all targets.
         unsafe {
-            self.extensions(&[(scaled.address(), place)], &pieces)?;
-            self.forward(&[Route::new(place, place)], &limbs, 1)?;
+            let route = Route::new(scaled.address(), place);
+            self.extend_forward(&[route], &pieces, &limbs, 1)?;
         }
         let digits = pieces.iter().map(|piece| GpuPoly {
             buffer: Some(Arc::clone(&buffer)),

@@ -64,7 +64,7 @@ enum Phase {
 }
 
 /// log2 of the points of one thread, as `kernels/ntt.cuh` has it.
-fn radix(stages: u32) -> u32 {
+pub(super) fn radix(stages: u32) -> u32 {
     match stages {
         4 | 7 | 8 => 4,
         _ => 3,
@@ -83,21 +83,28 @@ impl Gpu {
         turn: u32,
     ) -> Result<(), DeviceError> {
         let first: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
-        let second: Vec<_> = routes.iter().map(|r| (r.between, r.to)).collect();
-        let addends: Vec<Address> = routes.iter().map(|r| r.addend).collect();
-        let moved = stayed(limbs);
         // SAFETY: the caller vouches for the addresses; what lies between is where the targets are.
         unsafe {
             self.phase("heron_forward", Phase::Columns, &first, limbs, &[], 1)?;
-            self.phase(
-                "heron_forward",
-                Phase::Rows,
-                &second,
-                &moved,
-                &addends,
-                turn,
-            )
+            self.forward_rows(routes, limbs, turn)
         }
+    }
+
+    /// The second half of [`Gpu::forward`]: from what is between.
+    ///
+    /// # Safety
+    /// As [`Gpu::forward`], whose first half has been done.
+    pub(super) unsafe fn forward_rows(
+        &self,
+        routes: &[Route],
+        limbs: &[Limb],
+        turn: u32,
+    ) -> Result<(), DeviceError> {
+        let ways: Vec<_> = routes.iter().map(|r| (r.between, r.to)).collect();
+        let addends: Vec<Address> = routes.iter().map(|r| r.addend).collect();
+        let moved = stayed(limbs);
+        // SAFETY: the caller vouches for the addresses.
+        unsafe { self.phase("heron_forward", Phase::Rows, &ways, &moved, &addends, turn) }
     }
 
     /// Values to coefficients, times the limbs' factors.

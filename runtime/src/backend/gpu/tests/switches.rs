@@ -134,6 +134,44 @@ fn key_switches_equal_the_cpus_for_every_shuffling() {
     }
 }
 
+/// Fused launches on one backend, launches that do one thing each on the other.
+#[test]
+fn fused_launches_equal_their_unfused_twins() {
+    let lab = Lab::toy(&[Level(6)], &[1]);
+    let fused = device_evaluator(&lab, 7);
+    let context = lab.evaluator.context();
+    let (twin, other) = (Arc::new(Simulator::new(8)), Arc::new(Simulator::new(9)));
+    let gpu = Gpu::unfused(Arc::clone(&twin) as _, Arc::clone(context)).expect("tables");
+    let unfused = Evaluator::on(gpu, Arc::clone(context), Arc::clone(&lab.evaluator.keys));
+    let a = lab.encrypt(&lab.slots(1), Level(6), 1);
+    let found = fused.rotate(&upload(fused.backend(), &a), step(1));
+    let single = unfused.rotate(&upload(unfused.backend(), &a), step(1));
+    let expected = lab.evaluator.rotate(&a, step(1)).expect("rotates");
+    assert_equal(
+        "fused",
+        fused.backend(),
+        &found.expect("rotates"),
+        &expected,
+    );
+    assert_equal(
+        "unfused",
+        unfused.backend(),
+        &single.expect("rotates"),
+        &expected,
+    );
+    let gpu = Gpu::new(Arc::clone(&other) as _, Arc::clone(context)).expect("tables");
+    let counted = Evaluator::on(gpu, Arc::clone(context), Arc::clone(&lab.evaluator.keys));
+    counted
+        .rotate(&upload(counted.backend(), &a), step(1))
+        .expect("rotates");
+    println!(
+        "{} launches fused, {} not",
+        other.launches(),
+        twin.launches()
+    );
+    assert_eq!((other.launches(), twin.launches()), (9, 11));
+}
+
 #[test]
 fn a_key_that_lacks_a_limb_of_the_row_is_refused_and_the_device_goes_on() {
     let lab = Lab::toy(&[Level(2)], &[1]);
