@@ -9,6 +9,7 @@
 #include "ntt.cuh"
 #include "pointwise.cuh"
 #include "product.cuh"
+#include "rows_key_product.cuh"
 
 HERON_KERNEL(zero, PointwiseArgs) { pointwise_zero(args); }
 HERON_KERNEL(copy, PointwiseArgs) { pointwise_copy(args); }
@@ -33,7 +34,8 @@ HERON_KERNEL(key_product, KeyProductArgs) { key_product(args); }
     HERON_KERNEL(extend_columns_##stages, ExtensionArgs) { extend_columns<stages>(args); }
 #define HERON_ROWS(stages)                                                              \
     HERON_KERNEL(forward_rows_##stages, TransformArgs) { forward_rows<stages>(args); } \
-    HERON_KERNEL(backward_rows_##stages, TransformArgs) { backward_rows<stages>(args); }
+    HERON_KERNEL(backward_rows_##stages, TransformArgs) { backward_rows<stages>(args); } \
+    HERON_KERNEL(rows_key_product_##stages, KeyProductArgs) { rows_key_product<stages>(args); }
 
 #if !defined(HERON_LOG_N) || HERON_LOG_N == 8 || HERON_LOG_N == 9
 HERON_COLUMNS(4)

@@ -21,7 +21,7 @@ struct KeyUse {
 
 // z = rotation; y = limb of QP. products = Σ_digits digit · key + addend · factor.
 struct KeyProductArgs {
-    const Prime* primes;
+    Ring ring;
     // The polynomial that was decomposed, on the limbs of the row.
     const u32* original;
     const u32* digit[MAX_DIGITS];
@@ -33,7 +33,8 @@ struct KeyProductArgs {
     const u16* addend_places;
     // What the products are added to.
     u32 accumulate;
-    u32 log_n, digits, limbs;
+    u32 digits, limbs;
+    u32 unused;
     KeyUse use[MAX_ROTATIONS];
     u16 prime[MAX_LIMBS];
     // Constants and their Shoup quotients.
@@ -48,15 +49,15 @@ HERON_DEVICE u32 addend_word(const KeyProductArgs& args, u32 half, u32 limb, u32
     if (!args.addend[half]) return 0;
     u32 at = args.addend_places[half * args.limbs + limb];
     if (at == ABSENT) return 0;
-    u32 word = args.addend[half][((u64)at << args.log_n) + i];
+    u32 word = args.addend[half][((u64)at << args.ring.log_n) + i];
     return fold(shoup(word, args.factor[limb], args.quotient[limb], p.q), p.q);
 }
 
 HERON_DEVICE void key_product(const KeyProductArgs& args) {
     const KeyUse& use = args.use[blockIdx.z];
-    u32 limb = blockIdx.y, log_n = args.log_n, i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    u32 limb = blockIdx.y, log_n = args.ring.log_n, i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     if (i >> log_n) return;
-    const Prime p = args.primes[args.prime[limb]];
+    const Prime p = args.ring.primes[args.prime[limb]];
     u64 low[4] = {}, high[4] = {};
     u32 stored = use.places[args.digits + limb];
     for (u32 d = 0; d < args.digits; d++) {

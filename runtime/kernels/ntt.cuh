@@ -42,13 +42,13 @@ struct ColumnTile {
 struct ForwardColumns : ColumnTile {
     HERON_DEVICE i32 load(u32 r, int) const { return (i32)from[r * columns]; }
     // Bound 7 after eight stages; 3/4 after the reduction, so that the rows can add 6.75.
-    HERON_DEVICE void store(u32 r, i32 x) { to[r * columns] = (u32)montgomery(x, p->one, *p); }
+    HERON_DEVICE void store(u32 r, i32 x, int) { to[r * columns] = (u32)montgomery(x, p->one, *p); }
 };
 
 struct BackwardColumns : ColumnTile {
     const i32* untwist;
     HERON_DEVICE i32 load(u32 r, int) const { return (i32)from[r * columns]; }
-    HERON_DEVICE void store(u32 r, i32 x) { to[r * columns] = canonical(montgomery(x, untwist[r], *p), p->q); }
+    HERON_DEVICE void store(u32 r, i32 x, int) { to[r * columns] = canonical(montgomery(x, untwist[r], *p), p->q); }
 };
 
 // One row of a limb. A word of padding per 32 keeps threads that hold neighbouring runs on different banks.
@@ -68,7 +68,7 @@ struct ForwardRow : RowTile {
     i32 factor;
     u32 first, turn, log_n;
     HERON_DEVICE i32 load(u32 c, int) const { return (i32)from[c]; }
-    HERON_DEVICE void store(u32 c, i32 x) {
+    HERON_DEVICE void store(u32 c, i32 x, int) {
         i32 value = barrett(x, *p);
         if (addend) value = (i32)canonical(value, p->q) + montgomery((i32)addend[c], factor, *p);
         u32 word = canonical(value, p->q);
@@ -79,7 +79,7 @@ struct ForwardRow : RowTile {
 struct BackwardRow : RowTile {
     const i32* twist;
     HERON_DEVICE i32 load(u32 c, int) const { return (i32)from[c]; }
-    HERON_DEVICE void store(u32 c, i32 x) { to[c] = (u32)montgomery(x, twist[c], *p); }
+    HERON_DEVICE void store(u32 c, i32 x, int) { to[c] = (u32)montgomery(x, twist[c], *p); }
 };
 
 template <int STAGES, class Tile>

@@ -58,7 +58,7 @@ HERON_DEVICE void forward_pass(Tile& tile, u32 thread, u32 root, const i32* twid
 #pragma unroll
         for (int e = 0; e < 1 << K; e++) {
             if (LAST) {
-                tile.store(base + e * STRIDE, x[e]);
+                tile.store(base + e * STRIDE, x[e], (g << K) + e);
             } else {
                 tile.put(base + e * STRIDE, x[e]);
             }
@@ -95,7 +95,7 @@ HERON_DEVICE void backward_pass(Tile& tile, u32 thread, const i32* twiddles, con
 #pragma unroll
         for (int e = 0; e < 1 << K; e++) {
             if (LAST) {
-                tile.store(base + e * STRIDE, x[e]);
+                tile.store(base + e * STRIDE, x[e], (g << K) + e);
             } else {
                 tile.put(base + e * STRIDE, x[e]);
             }
@@ -103,7 +103,7 @@ HERON_DEVICE void backward_pass(Tile& tile, u32 thread, const i32* twiddles, con
     }
 }
 
-// All passes. In the first a thread's points have numbers, which `load` is told besides the place.
+// All passes. A thread's points have numbers, which `load` in the first pass and `store` in the last are told besides their places.
 // At most three: STAGES <= 9 with RADIX >= 3.
 template <int STAGES, int RADIX, class Tile>
 HERON_DEVICE void forward_transform(Tile& tile, u32 thread, u32 root, const i32* twiddles, const Prime& p) {

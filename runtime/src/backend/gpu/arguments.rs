@@ -150,16 +150,16 @@ pub(super) struct KeyUse {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct KeyProductArgs {
-    pub primes: u64,
+    pub ring: Ring,
     pub original: u64,
     pub digit: [u64; MAX_DIGITS],
     pub digit_places: u64,
     pub addend: [u64; 2],
     pub addend_places: u64,
     pub accumulate: u32,
-    pub log_n: u32,
     pub digits: u32,
     pub limbs: u32,
+    pub unused: u32,
     pub uses: [KeyUse; MAX_ROTATIONS],
     pub prime: [u16; MAX_LIMBS],
     pub factor: [u32; MAX_LIMBS],

@@ -43,6 +43,7 @@ impl Backend for Gpu {
             limbs: poly.limbs().into(),
             form: poly.form(),
             degree: poly.degree(),
+            pending: None,
         });
         self.or_lost(filled, poly.limbs(), poly.form())
     }

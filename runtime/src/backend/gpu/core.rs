@@ -115,7 +115,7 @@ impl Gpu {
 
     fn copied(&self, poly: &GpuPoly) -> Result<RnsPoly, DeviceError> {
         let mut words = Words::scratch(poly.limbs.len() * poly.degree);
-        let from = poly.address()?;
+        let from = self.place(poly)?;
         // SAFETY: a polynomial's buffer holds all its words.
         unsafe { self.inner.memory.device().download(from, &mut words)? };
         let limbs = poly.limbs.to_vec();
@@ -162,6 +162,7 @@ impl Gpu {
                 limbs: limbs.into(),
                 form,
                 degree: self.ring_context().degree(),
+                pending: None,
             }
         })
     }
@@ -210,6 +211,7 @@ impl Gpu {
             limbs: limbs.into(),
             form,
             degree,
+            pending: None,
         })
     }
 
@@ -219,7 +221,9 @@ impl Gpu {
         poly: &mut GpuPoly,
         launch: impl FnOnce(Address, Address) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
-        let from = poly.address()?;
+        let from = self.place(poly)?;
+        // Done by now.
+        poly.pending = None;
         if poly.is_alone() {
             return launch(from, from);
         }

@@ -55,6 +55,33 @@ impl Gpu {
         unsafe { self.launch_extensions("heron_extend", polys, pieces, &shape) }
     }
 
+    /// Runs extensions and transforms the columns of what they make, in one launch where its shared memory suffices.
+    ///
+    /// # Safety
+    /// As [`Gpu::extensions`].
+    pub(super) unsafe fn extend_columns(
+        &self,
+        ways: &[(Address, Address)],
+        pieces: &[Extended<'_>],
+        limbs: &[Limb],
+    ) -> Result<(), DeviceError> {
+        let shape = match self.is_fused() {
+            true => self.fused_shape(most_sources(pieces)),
+            false => None,
+        };
+        let Some(shape) = shape else {
+            let made: Vec<_> = ways.iter().map(|&(_, to)| (to, to)).collect();
+            // SAFETY: as promised to this function.
+            return unsafe {
+                self.extensions(ways, pieces)?;
+                self.forward_columns(&made, limbs)
+            };
+        };
+        let kernel = format!("heron_extend_columns_{}", self.tables().ring().log_rows);
+        // SAFETY: as promised to this function.
+        unsafe { self.launch_extensions(&kernel, ways, pieces, &shape) }
+    }
+
     /// Runs extensions and transforms what they make: coefficients at the sources to values at the targets of the routes, by way of what is
     /// between. `limbs` are all target limbs, in their order; addends and `turn` as in [`Gpu::forward`].
     ///
@@ -68,25 +95,9 @@ impl Gpu {
         turn: u32,
     ) -> Result<(), DeviceError> {
         let ways: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
-        let shape = match self.is_fused() {
-            true => self.fused_shape(most_sources(pieces)),
-            false => None,
-        };
-        let Some(shape) = shape else {
-            let made = routes.iter().map(|r| Route {
-                from: r.between,
-                ..*r
-            });
-            // SAFETY: as promised to this function.
-            return unsafe {
-                self.extensions(&ways, pieces)?;
-                self.forward(&made.collect::<Vec<_>>(), limbs, turn)
-            };
-        };
-        let kernel = format!("heron_extend_columns_{}", self.tables().ring().log_rows);
         // SAFETY: as promised to this function.
         unsafe {
-            self.launch_extensions(&kernel, &ways, pieces, &shape)?;
+            self.extend_columns(&ways, pieces, limbs)?;
             self.forward_rows(routes, limbs, turn)
         }
     }
@@ -183,7 +194,7 @@ impl Gpu {
             to: 0,
         };
         // SAFETY: both polynomials are on those limbs.
-        unsafe { self.extensions(&[(scaled.address()?, result.address()?)], &[piece])? };
+        unsafe { self.extensions(&[(self.place(&scaled)?, self.place(&result)?)], &[piece])? };
         Ok(result)
     }
 
@@ -209,7 +220,7 @@ impl Gpu {
             .collect();
         let routes = polys.iter().enumerate().map(|(i, poly)| {
             let to = buffer.address().plus(i * size);
-            Ok(Route::new(poly.address()?, to))
+            Ok(Route::new(self.place(poly)?, to))
         });
         let routes = routes.collect::<Result<Vec<Route>, DeviceError>>()?;
         // SAFETY: the limbs are those of the polynomials, and the buffer has room.
@@ -275,7 +286,7 @@ impl Gpu {
                 from: remainders.address().plus(i * remainder_words),
                 between: quotients[i].address(),
                 to: turned[i].address(),
-                addend: a.address()?,
+                addend: self.place(a)?,
             })
         });
         let routes = routes.collect::<Result<Vec<Route>, DeviceError>>()?;
@@ -289,6 +300,7 @@ impl Gpu {
             limbs: Arc::clone(&lo),
             form: Form::Evaluation,
             degree: ring.degree(),
+            pending: None,
         }))
     }
 
@@ -314,8 +326,8 @@ impl Gpu {
                 ..Word::at(i, limb.id)
             });
             let operands = Operands {
-                to: result.address()?,
-                a: a.address()?,
+                to: self.place(&result)?,
+                a: self.place(a)?,
                 ..Operands::default()
             };
             // SAFETY: the addresses hold the limbs.

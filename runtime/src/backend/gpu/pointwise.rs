@@ -124,7 +124,7 @@ impl Gpu {
             ..Word::at(i, id)
         });
         let words: Vec<Word> = words.collect();
-        let b = b.address()?;
+        let b = self.place(b)?;
         self.update(poly, |a, to| {
             let operands = Operands {
                 to,
@@ -160,8 +160,8 @@ impl Gpu {
             ..Word::at(i, id)
         });
         let operands = Operands {
-            to: result.address()?,
-            a: poly.address()?,
+            to: self.place(&result)?,
+            a: self.place(poly)?,
             ..Operands::default()
         };
         // SAFETY: the addresses hold the limbs.
@@ -173,7 +173,7 @@ impl Gpu {
     pub(super) fn zeros(&self, limbs: &[LimbId], form: Form) -> Result<GpuPoly, DeviceError> {
         let result = self.scratch(limbs, form)?;
         let operands = Operands {
-            to: result.address()?,
+            to: self.place(&result)?,
             ..Operands::default()
         };
         let words = limbs.iter().enumerate().map(|(i, &id)| Word::at(i, id));
@@ -189,7 +189,7 @@ impl Gpu {
         a: &GpuPoly,
         factor: &[u32],
     ) -> Result<(), DeviceError> {
-        let b = a.address()?;
+        let b = self.place(a)?;
         let in_place = acc.is_alone();
         let limbs = acc.limbs.clone();
         let words = limbs.iter().enumerate().filter_map(|(i, &id)| {
@@ -227,8 +227,8 @@ impl Gpu {
             let first = number * MAX_LIMBS * n;
             let mut args = AutomorphismArgs {
                 primes: self.tables().ring().primes,
-                to: result.address()?.plus(first).0,
-                from: a.address()?.plus(first).0,
+                to: self.place(&result)?.plus(first).0,
+                from: self.place(a)?.plus(first).0,
                 log_n: ring.log_n(),
                 element: element.value(),
                 ..AutomorphismArgs::zeroed()

@@ -3,7 +3,7 @@
 use super::device::{Address, DeviceError};
 use super::memory::Buffer;
 use crate::ring::{Form, LimbId};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Residues of one polynomial on the device, `[limb][N]` in one run, canonical.
 #[derive(Clone)]
@@ -16,10 +16,32 @@ pub struct GpuPoly {
     pub(super) form: Form,
     /// Words per limb: N, or fewer for a compressed polynomial.
     pub(super) degree: usize,
+    /// What has still to be done before its residues are there.
+    pub(super) pending: Option<Arc<Pending>>,
+}
+
+/// The digits of one decomposition when the columns of their transforms are done and the rows are not: a key product may do those in passing.
+pub(super) struct Pending {
+    /// First digit's first limb; the other limbs of all digits follow.
+    pub address: Address,
+    /// All limbs.
+    pub limbs: Vec<LimbId>,
+    pub state: Mutex<Progress>,
+}
+
+/// How far pending digits are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing has read them.
+    Fresh,
+    /// One key product did their rows in passing and kept nothing. The next one finishes them: two would do the same work again.
+    Passed,
+    /// The residues are there.
+    Finished,
 }
 
 impl GpuPoly {
-    /// Where its residues are.
+    /// Where its residues are, or will be: see [`super::Gpu::place`].
     pub(super) fn address(&self) -> Result<Address, DeviceError> {
         let buffer = self.buffer.as_ref().ok_or(DeviceError::Lost)?;
         Ok(buffer.address().plus(self.offset))

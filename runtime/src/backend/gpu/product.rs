@@ -62,9 +62,9 @@ impl Gpu {
                 };
                 let mut args = ProductArgs {
                     primes: self.tables().ring().primes,
-                    low: low.address()?.plus(first).0,
+                    low: self.place(low)?.plus(first).0,
                     high: match high {
-                        Some(high) => high.address()?.plus(first).0,
+                        Some(high) => self.place(high)?.plus(first).0,
                         None => Address::default().0,
                     },
                     log_n: ring.log_n(),
@@ -74,11 +74,11 @@ impl Gpu {
                     ..ProductArgs::zeroed()
                 };
                 for (i, (a, b, c)) in terms.iter().enumerate() {
-                    (args.a[i], args.b[i]) = (a.address()?.0, b.address()?.0);
+                    (args.a[i], args.b[i]) = (self.place(a)?.0, self.place(b)?.0);
                     args.a_layout[i] = layouts.of(a) as u8;
                     args.b_layout[i] = layouts.of(b) as u8;
                     if let Some(c) = c {
-                        args.c[i] = c.address()?.0;
+                        args.c[i] = self.place(c)?.0;
                         args.c_layout[i] = layouts.of(c) as u8;
                     }
                     args.run[i] = (n / a.degree).ilog2() as u8;

@@ -1,7 +1,7 @@
 //! The kernels' source, inside the binary: one text, and a name for what it compiles to.
 
 /// In the order of their includes.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
     ("word.cuh", include_str!("../../../kernels/word.cuh")),
     ("ring.cuh", include_str!("../../../kernels/ring.cuh")),
@@ -28,6 +28,10 @@ const FILES: [(&str, &str); 12] = [
         include_str!("../../../kernels/pointwise.cuh"),
     ),
     ("product.cuh", include_str!("../../../kernels/product.cuh")),
+    (
+        "rows_key_product.cuh",
+        include_str!("../../../kernels/rows_key_product.cuh"),
+    ),
     ("heron.cu", include_str!("../../../kernels/heron.cu")),
 ];
 

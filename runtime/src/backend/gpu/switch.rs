@@ -7,13 +7,13 @@ use super::core::Gpu;
 use super::device::{Address, DeviceError};
 use super::divide::Extended;
 use super::keys::places;
-use super::poly::GpuPoly;
-use super::transform::{Limb, Route};
+use super::poly::{GpuPoly, Pending, Progress};
+use super::transform::Limb;
 use crate::backend::{Decomposition, Pairs};
 use crate::ring::{Form, GaloisElement};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
 use bytemuck::Zeroable;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Threads of a block, at most.
 const THREADS: u32 = 256;
@@ -31,7 +31,8 @@ pub(super) struct Addends<'a> {
 }
 
 impl Gpu {
-    /// See [`crate::backend::Backend::decompose`]. All digits share one buffer, so that two launches transform them.
+    /// See [`crate::backend::Backend::decompose`]. All digits share one buffer; the rows of their transforms are done by
+    /// the first key product in passing, or when they are read otherwise.
     pub(super) fn digits<'a>(
         &self,
         a: &'a GpuPoly,
@@ -74,15 +75,20 @@ impl Gpu {
         let place = buffer.address();
         // SAFETY: the sources are the digits' limbs one after the other, and the buffer has room for all targets.
         unsafe {
-            let route = Route::new(scaled.address(), place);
-            self.extend_forward(&[route], &pieces, &limbs, 1)?;
+            self.extend_columns(&[(scaled.address(), place)], &pieces, &limbs)?;
         }
+        let pending = Arc::new(Pending {
+            address: place,
+            limbs: targets,
+            state: Mutex::new(Progress::Fresh),
+        });
         let digits = pieces.iter().map(|piece| GpuPoly {
             buffer: Some(Arc::clone(&buffer)),
             offset: piece.to * n,
             limbs: piece.target.into(),
             form: Form::Evaluation,
             degree: n,
+            pending: Some(Arc::clone(&pending)),
         });
         Ok(Decomposition {
             original: a,
@@ -133,8 +139,8 @@ impl Gpu {
 
     fn copy_into(&self, to: &GpuPoly, from: &GpuPoly) -> Result<(), DeviceError> {
         let operands = super::pointwise::Operands {
-            to: to.address()?,
-            a: from.address()?,
+            to: self.place(to)?,
+            a: self.place(from)?,
             ..Default::default()
         };
         let limbs = from.limbs.iter().enumerate();
@@ -163,18 +169,21 @@ impl Gpu {
                 return Err(DeviceError::Shape { what, found, most }.into());
             }
         }
+        let in_passing = uses.len() == 1 && self.is_fused() && passes(digits);
         let mut args = KeyProductArgs {
-            primes: self.tables().ring().primes,
-            original: digits.original.address()?.0,
+            ring: self.tables().ring(),
+            original: self.place(digits.original)?.0,
             accumulate: u32::from(accumulate),
-            log_n: ring.log_n(),
             digits: row.digits.len() as u32,
             limbs: limbs.len() as u32,
             ..KeyProductArgs::zeroed()
         };
         let mut digit_places = Vec::with_capacity(row.digits.len() * limbs.len());
         for (i, (live, extended)) in row.digits.iter().zip(&digits.digits).enumerate() {
-            args.digit[i] = extended.address()?.0;
+            args.digit[i] = match in_passing {
+                true => extended.address()?.0,
+                false => self.place(extended)?.0,
+            };
             digit_places.extend(limbs.iter().map(|&id| match live.limbs.contains(&id) {
                 true => digits.original.require(id) as u16 | IN_ORIGINAL,
                 false => extended.require(id) as u16,
@@ -184,7 +193,7 @@ impl Gpu {
         let mut addend_places = Vec::with_capacity(2 * limbs.len());
         for (to, addend) in args.addend.iter_mut().zip(addends.polys) {
             *to = match addend {
-                Some(addend) => addend.address()?.0,
+                Some(addend) => self.place(addend)?.0,
                 None => Address::default().0,
             };
             let place = |id| addend.and_then(|a| a.position_of(id));
@@ -208,22 +217,47 @@ impl Gpu {
             let turn = used.element.map(|g| g.inverse(ring.log_n()).value());
             args.uses[i] = KeyUse {
                 key: words.address().0,
-                low: low.address()?.0,
-                high: high.address()?.0,
+                low: self.place(low)?.0,
+                high: self.place(high)?.0,
                 places: self.tables().list(&places(used.key, row)?)?.0,
                 stored_limbs: (used.key.limbs().len() + used.key.special().len()) as u32,
                 turn: turn.unwrap_or(1),
             };
             keys.push(words);
         }
-        let threads = THREADS.min(n as u32 / 4);
-        let grid = [
-            n as u32 / 4 / threads,
-            limbs.len() as u32,
-            uses.len() as u32,
-        ];
+        let (kernel, blocks, threads, shared) = match in_passing {
+            true => {
+                let args = self.tables().ring();
+                let (together, each, shared) = self.row_shape();
+                let kernel = format!("heron_rows_key_product_{}", args.log_n - args.log_rows);
+                let blocks = (1 << args.log_rows) / together;
+                (kernel, blocks, together * each, shared)
+            }
+            false => {
+                let threads = THREADS.min(n as u32 / 4);
+                let kernel = String::from("heron_key_product");
+                (kernel, n as u32 / 4 / threads, threads, 0)
+            }
+        };
+        let grid = [blocks, limbs.len() as u32, uses.len() as u32];
         // SAFETY: the places name limbs that digits, addends and keys have; the results are on the row's QP.
-        unsafe { self.launch("heron_key_product", grid, threads, 0, &args)? };
+        unsafe { self.launch(&kernel, grid, threads, shared, &args)? };
         Ok(())
+    }
+}
+
+/// Whether a key product should do the rows of these digits in passing: the first one, if they are all of one decomposition.
+fn passes(digits: &Decomposition<'_, GpuPoly>) -> bool {
+    let mut each = digits.digits.iter().map(|d| d.pending.as_ref());
+    let Some(Some(first)) = each.next() else {
+        return false;
+    };
+    let together = each.all(|p| p.is_some_and(|p| Arc::ptr_eq(p, first)));
+    match first.state.lock() {
+        Ok(mut state) if together && *state == Progress::Fresh => {
+            *state = Progress::Passed;
+            true
+        }
+        _ => false,
     }
 }

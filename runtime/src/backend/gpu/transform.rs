@@ -3,7 +3,7 @@
 use super::arguments::{TransformArgs, ABSENT, MAX_BATCH, MAX_LIMBS};
 use super::core::Gpu;
 use super::device::{Address, DeviceError};
-use super::poly::GpuPoly;
+use super::poly::{GpuPoly, Pending, Progress};
 use super::tables::montgomery_form;
 use crate::ring::{Form, LimbId};
 use bytemuck::Zeroable;
@@ -85,9 +85,46 @@ impl Gpu {
         let first: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
         // SAFETY: the caller vouches for the addresses; what lies between is where the targets are.
         unsafe {
-            self.phase("heron_forward", Phase::Columns, &first, limbs, &[], 1)?;
+            self.forward_columns(&first, limbs)?;
             self.forward_rows(routes, limbs, turn)
         }
+    }
+
+    /// The first half of [`Gpu::forward`]: to what is between.
+    ///
+    /// # Safety
+    /// The addresses hold the limbs that `limbs` names.
+    pub(super) unsafe fn forward_columns(
+        &self,
+        ways: &[(Address, Address)],
+        limbs: &[Limb],
+    ) -> Result<(), DeviceError> {
+        // SAFETY: the caller vouches for the addresses.
+        unsafe { self.phase("heron_forward", Phase::Columns, ways, limbs, &[], 1) }
+    }
+
+    /// Where the residues of a polynomial are, once what is pending is done.
+    pub(super) fn place(&self, poly: &GpuPoly) -> Result<Address, DeviceError> {
+        let address = poly.address()?;
+        if let Some(pending) = &poly.pending {
+            self.finish(pending)?;
+        }
+        Ok(address)
+    }
+
+    /// Does the rows of pending digits.
+    fn finish(&self, pending: &Pending) -> Result<(), DeviceError> {
+        // A state that another thread left by panicking is not known.
+        let mut state = pending.state.lock().map_err(|_| DeviceError::Lost)?;
+        if *state != Progress::Finished {
+            let limbs = pending.limbs.iter().enumerate();
+            let limbs: Vec<Limb> = limbs.map(|(i, &id)| Limb::at(i, id)).collect();
+            let route = Route::new(pending.address, pending.address);
+            // SAFETY: the digits' buffer holds those limbs, and is alive as long as a digit is.
+            unsafe { self.forward_rows(&[route], &limbs, 1)? };
+            *state = Progress::Finished;
+        }
+        Ok(())
     }
 
     /// The second half of [`Gpu::forward`]: from what is between.
@@ -126,6 +163,17 @@ impl Gpu {
         }
     }
 
+    /// Rows that a block transforms together, threads of each, bytes of shared memory for all.
+    pub(super) fn row_shape(&self) -> (u32, u32, u32) {
+        let ring = self.tables().ring();
+        let columns = ring.log_n - ring.log_rows;
+        let each = (1u32 << columns) >> radix(columns);
+        let together = (THREADS / each).min(1 << ring.log_rows);
+        // A word of padding per 32.
+        let padded = (1u32 << columns) + (1 << columns) / 32;
+        (together, each, 4 * together * padded)
+    }
+
     /// # Safety
     /// The addresses hold the limbs that `limbs` names.
     unsafe fn phase(
@@ -154,9 +202,8 @@ impl Gpu {
                 (together, 1u32 << columns, words, "columns")
             }
             Phase::Rows => {
-                let together = (THREADS / each).min(1 << rows);
-                let padded = (1u32 << columns) + (1 << columns) / 32;
-                (together, 1u32 << rows, together * padded, "rows")
+                let (together, _, bytes) = self.row_shape();
+                (together, 1u32 << rows, bytes / 4, "rows")
             }
         };
         let kernel = format!("{direction}_{name}_{stages}");

@@ -72,7 +72,16 @@ fn key_switches_equal_the_cpus_for_every_shuffling() {
             assert_same("a digit", gpu, found, expected);
         }
 
+        // What was looked at is finished; fresh digits are finished by the product, in passing.
+        let fresh = gpu.decompose(&d1, row).expect("digits");
         let expected = cpu.key_product(&digits, rotations[0].key, row);
+        let (low, high) = expected.as_ref().expect("product");
+        for turn in 0..3 {
+            let found = gpu.key_product(&fresh, rotations[0].key, row);
+            let found = found.expect("product");
+            assert_same(&format!("product {turn}"), gpu, &found.0, low);
+            assert_same(&format!("product {turn}"), gpu, &found.1, high);
+        }
         let found = gpu.key_product(&on_device, rotations[0].key, row);
         let (expected, found) = (expected.expect("product"), found.expect("product"));
         assert_same("a key product", gpu, &found.0, &expected.0);
@@ -169,7 +178,7 @@ fn fused_launches_equal_their_unfused_twins() {
         other.launches(),
         twin.launches()
     );
-    assert_eq!((other.launches(), twin.launches()), (9, 11));
+    assert_eq!((other.launches(), twin.launches()), (8, 11));
 }
 
 #[test]
