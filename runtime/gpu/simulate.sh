@@ -22,7 +22,22 @@ case ",$HERON_SIMULATOR_SANITIZE," in
 esac
 run() { cargo test --release -p heron-runtime --features simulator --locked --lib -- "$@"; }
 run "${1:-backend::gpu}"
+# Sanitizers that stop nothing would pass everything.
+stopped_by() {
+    local output
+    if output=$(run --ignored "$2" 2>&1) || ! grep -q "$1" <<<"$output"; then
+        echo "FAILED  $2: no $1 stopped it" >&2
+        exit 1
+    fi
+    echo "INFO  $2: yes, by $1"
+}
 if [ $# = 0 ]; then
+    case ",$HERON_SIMULATOR_SANITIZE," in
+    *,address,*) stopped_by AddressSanitizer a_kernel_that_reads_beyond_its_memory_is_stopped ;;
+    esac
+    case ",$HERON_SIMULATOR_SANITIZE," in
+    *,undefined,*) stopped_by "signed integer overflow" a_transform_of_words_beyond_their_bound_is_stopped ;;
+    esac
     [ -x target/release/heron ] || cargo build --release --locked
     mkdir -p target/simulator
     target/release/heron compile models/digits-vit/digits-vit.onnx --profile toy -o target/simulator/digits.heron --quiet

@@ -2,8 +2,10 @@
 //! memory poisoned. Slow; for tests.
 
 use super::device::{Address, Device, DeviceError, Launch};
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 
 #[repr(C)]
 struct Kernels {
@@ -46,8 +48,15 @@ pub struct Simulator {
     kernels: *const Kernels,
     seed: u64,
     launches: AtomicU64,
-    bytes: AtomicU64,
+    live: Mutex<Live>,
     limit: u64,
+}
+
+/// Allocations by address, and the sum of their bytes.
+#[derive(Default)]
+struct Live {
+    bytes: BTreeMap<u64, u64>,
+    total: u64,
 }
 
 // SAFETY: the kernel list is read-only, and a launch keeps its state to the thread that made it.
@@ -75,7 +84,7 @@ impl Simulator {
             kernels,
             seed,
             launches: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            live: Mutex::default(),
             limit,
         }
     }
@@ -106,18 +115,27 @@ impl Device for Simulator {
     }
 
     fn allocate(&self, words: usize) -> Result<Option<Address>, DeviceError> {
-        // What is given back is not counted: a test that limits memory is about the first buffer that does not fit.
         let bytes = 4 * words as u64;
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let Ok(mut live) = self.live.lock() else {
+            return Ok(None);
+        };
+        if live.total + bytes > self.limit {
             return Ok(None);
         }
         // SAFETY: plain allocation.
-        let memory = unsafe { heron_simulator_allocate(4 * words) };
-        Ok((!memory.is_null()).then_some(Address(memory as u64)))
+        let memory = unsafe { heron_simulator_allocate(4 * words) } as u64;
+        if memory == 0 {
+            return Ok(None);
+        }
+        live.bytes.insert(memory, bytes);
+        live.total += bytes;
+        Ok(Some(Address(memory)))
     }
 
     unsafe fn free(&self, address: Address) {
+        if let Ok(mut live) = self.live.lock() {
+            live.total -= live.bytes.remove(&address.0).unwrap_or(0);
+        }
         // SAFETY: the caller vouches for the address.
         unsafe { heron_simulator_free(address.0 as *mut c_void) }
     }

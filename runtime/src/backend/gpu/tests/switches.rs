@@ -6,9 +6,9 @@ use super::assert_same;
 use crate::backend::{Backend, Rotation, Switch};
 use crate::ckks::testing::{step, Lab};
 use crate::ckks::{Ciphertext, Evaluator};
-use crate::ring::Form;
-use crate::rlwe::KeyKind;
-use heron_schedule::params::Level;
+use crate::ring::{Form, GaloisElement};
+use crate::rlwe::{KeyKind, KeyRequest};
+use heron_schedule::params::{Level, ParameterSet, Profile};
 use std::sync::Arc;
 
 const STEPS: [i64; 3] = [1, 5, -3];
@@ -143,6 +143,24 @@ fn key_switches_equal_the_cpus_for_every_shuffling() {
     }
 }
 
+/// Every shape of the transforms, alone and within other kernels.
+#[test]
+fn a_rotation_equals_the_cpus_in_every_ring() {
+    let level = Level(1);
+    for log_n in 8..=16 {
+        let params = ParameterSet::with_ring(Profile::ToySecure, log_n).expect("profile");
+        let mut request = KeyRequest::new();
+        request.add(KeyKind::Galois(GaloisElement::rotation(3, log_n)), level);
+        let lab = Lab::with_keys(params, &request);
+        let on_gpu = device_evaluator(&lab, u64::from(log_n));
+        let a = lab.encrypt(&lab.slots(1), level, 1);
+        let expected = lab.evaluator.rotate(&a, step(3)).expect("rotates");
+        let found = on_gpu.rotate(&upload(on_gpu.backend(), &a), step(3));
+        let what = format!("N = 2^{log_n}");
+        assert_equal(&what, on_gpu.backend(), &found.expect("rotates"), &expected);
+    }
+}
+
 /// Fused launches on one backend, launches that do one thing each on the other.
 #[test]
 fn fused_launches_equal_their_unfused_twins() {
@@ -196,6 +214,31 @@ fn a_key_that_lacks_a_limb_of_the_row_is_refused_and_the_device_goes_on() {
             .map_err(|e| e.to_string())
     );
     assert!(on_gpu.backend().failure().is_none());
+}
+
+#[test]
+fn keys_make_room_for_one_another_where_memory_holds_few() {
+    let level = Level(6);
+    let lab = Lab::toy(&[level], &STEPS);
+    let context = lab.evaluator.context();
+    let run = |limit: u64| {
+        let device = Arc::new(Simulator::with(super::Build::Plain, 1, limit));
+        let gpu = Gpu::new(Arc::clone(&device) as _, Arc::clone(context)).expect("tables");
+        let on_gpu = Evaluator::on(gpu, Arc::clone(context), Arc::clone(&lab.evaluator.keys));
+        let a = lab.encrypt(&lab.slots(1), level, 1);
+        let on_device = upload(on_gpu.backend(), &a);
+        for k in STEPS.iter().chain(&STEPS) {
+            let found = on_gpu.rotate(&on_device, step(*k)).expect("fits");
+            let expected = lab.evaluator.rotate(&a, step(*k)).expect("rotates");
+            assert_equal("a rotation", on_gpu.backend(), &found, &expected);
+        }
+        on_gpu.backend().most_bytes()
+    };
+    let all = run(1 << 40);
+    let key = lab.evaluator.keys().iter().next().expect("a key").bytes();
+    let few = run(all - key);
+    println!("{all} bytes with all keys, {few} with some, {key} of a key");
+    assert!(few <= all - key);
 }
 
 #[test]
