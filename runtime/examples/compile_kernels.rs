@@ -13,8 +13,8 @@ fn budget(kernel: &str) -> u32 {
     match kernel {
         // Few of its blocks fit an SM for their shared memory, so registers do not matter.
         k if k.contains("extend_columns") => 96,
-        // Both halves of a key in 64-bit sums, besides the points of a transform: three blocks of 256 threads.
-        k if k.contains("rows_key_product") => 80,
+        // Both halves of a key in 64-bit sums, besides the points of a transform: two blocks of 256 threads.
+        k if k.contains("rows_key_product") => 128,
         k if k.contains("columns") => 64,
         k if k.contains("rows") => 40,
         "heron_key_product" => 64,

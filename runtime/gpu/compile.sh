@@ -20,7 +20,7 @@ fi
 libraries=$(found)
 [ -n "$libraries" ] || skip "the wheel holds no libnvrtc.so.13"
 
-cargo build --release -p heron-runtime --features simulator --locked --example compile_kernels
+cargo build --release --workspace --locked --example compile_kernels
 for log_n in "${@:-16}"; do
     LD_LIBRARY_PATH="$libraries" target/release/examples/compile_kernels "$log_n" sm_80 sm_90a sm_100
 done
