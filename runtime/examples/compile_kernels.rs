@@ -16,7 +16,7 @@ fn budget(kernel: &str) -> u32 {
         // Both halves of a key in 64-bit sums, besides the points of a transform: two blocks of 256 threads.
         k if k.contains("rows_key_product") => 128,
         k if k.contains("columns") => 64,
-        k if k.contains("rows") => 40,
+        k if k.contains("rows") => 64,
         "heron_key_product" => 64,
         "heron_extend" | "heron_inner_products" => 48,
         _ => 40,

@@ -54,9 +54,11 @@ HERON_DEVICE u32 addend_word(const KeyProductArgs& args, u32 half, u32 limb, u32
 }
 
 HERON_DEVICE void key_product(const KeyProductArgs& args) {
+    HERON_SHARED(u32, shared);
     const KeyUse& use = args.use[blockIdx.z];
-    u32 limb = blockIdx.y, log_n = args.ring.log_n, i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
-    if (i >> log_n) return;
+    // The block's words are an aligned block of the limb, no further than its end.
+    u32 words = 4 * blockDim.x, first = blockIdx.x * words;
+    u32 limb = blockIdx.y, log_n = args.ring.log_n, i = first + 4 * threadIdx.x;
     const Prime p = args.ring.primes[args.prime[limb]];
     u64 low[4] = {}, high[4] = {};
     u32 stored = use.places[args.digits + limb];
@@ -72,24 +74,33 @@ HERON_DEVICE void key_product(const KeyProductArgs& args) {
             high[k] += wide(x.at[k], a.at[k]);
         }
     }
-    u64 base = (u64)limb << log_n;
     Four to[2];
 #pragma unroll
     for (u32 k = 0; k < 4; k++) {
         to[0].at[k] = add(reduce(low[k], p), addend_word(args, 0, limb, i + k, p), p.q);
         to[1].at[k] = add(reduce(high[k], p), addend_word(args, 1, limb, i + k, p), p.q);
     }
-    if (use.turn == 1 && !args.accumulate) {
-        store_four(use.low + base + i, to[0]);
-        store_four(use.high + base + i, to[1]);
-        return;
-    }
-    // An automorphism takes aligned blocks to aligned blocks, so these stores fill the sectors they touch.
+    u64 at = ((u64)limb << log_n) + i;
+    if (use.turn != 1) {
+        // An automorphism takes aligned blocks to aligned blocks: the order within changes in shared memory.
 #pragma unroll
-    for (u32 k = 0; k < 4; k++) {
-        u64 at = base + turned(i + k, use.turn, log_n);
-        u32 before_low = args.accumulate ? use.low[at] : 0, before_high = args.accumulate ? use.high[at] : 0;
-        use.low[at] = add(before_low, to[0].at[k], p.q);
-        use.high[at] = add(before_high, to[1].at[k], p.q);
+        for (u32 k = 0; k < 4; k++) {
+            u32 place = turned(i + k, use.turn, log_n) % words;
+            shared[place] = to[0].at[k];
+            shared[words + place] = to[1].at[k];
+        }
+        __syncthreads();
+        to[0] = load_four(shared + 4 * threadIdx.x);
+        to[1] = load_four(shared + words + 4 * threadIdx.x);
+        at = ((u64)limb << log_n) + turned(first, use.turn, log_n) / words * words + 4 * threadIdx.x;
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        u32* result = (half ? use.high : use.low) + at;
+        Four before = {};
+        if (args.accumulate) before = load_four(result);
+#pragma unroll
+        for (int k = 0; k < 4; k++) to[half].at[k] = add(before.at[k], to[half].at[k], p.q);
+        store_four(result, to[half]);
     }
 }

@@ -29,6 +29,7 @@ constexpr HERON_DEVICE int radix(int stages) { return stages == 4 || stages == 7
 
 // Words of one limb as columns: thread lane w of the block's columns, elements r along them.
 struct ColumnTile {
+    static constexpr bool RUNS = false;
     const u32* from;
     u32* to;
     i32* shared;
@@ -42,45 +43,101 @@ struct ColumnTile {
 struct ForwardColumns : ColumnTile {
     HERON_DEVICE i32 load(u32 r, int) const { return (i32)from[r * columns]; }
     // Bound 7 after eight stages; 3/4 after the reduction, so that the rows can add 6.75.
-    HERON_DEVICE void store(u32 r, i32 x, int) { to[r * columns] = (u32)montgomery(x, p->one, *p); }
+    HERON_DEVICE void store(u32 r, i32 x) { to[r * columns] = (u32)montgomery(x, p->one, *p); }
 };
 
 struct BackwardColumns : ColumnTile {
     const i32* untwist;
     HERON_DEVICE i32 load(u32 r, int) const { return (i32)from[r * columns]; }
-    HERON_DEVICE void store(u32 r, i32 x, int) { to[r * columns] = canonical(montgomery(x, untwist[r], *p), p->q); }
+    HERON_DEVICE void store(u32 r, i32 x) { to[r * columns] = canonical(montgomery(x, untwist[r], *p), p->q); }
 };
 
 // One row of a limb. A word of padding per 32 keeps threads that hold neighbouring runs on different banks.
 struct RowTile {
+    static constexpr bool RUNS = true;
     const u32* from;
-    u32* to;
     i32* shared;
     const Prime* p;
 
     static constexpr HERON_DEVICE u32 padded(u32 c) { return c + c / 32; }
     HERON_DEVICE i32 get(u32 c) const { return shared[padded(c)]; }
     HERON_DEVICE void put(u32 c, i32 x) { shared[padded(c)] = x; }
+    HERON_DEVICE i32 load(u32 c, int) const { return (i32)from[c]; }
+    template <int COUNT>
+    HERON_DEVICE void load_run(u32 c, i32 (&x)[COUNT]) const {
+#pragma unroll
+        for (int e = 0; e < COUNT; e += 4) {
+            Four words = load_four(from + c + e);
+#pragma unroll
+            for (int k = 0; k < 4; k++) x[e + k] = (i32)words.at[k];
+        }
+    }
 };
 
-struct ForwardRow : RowTile {
-    const u32* addend;
-    i32 factor;
-    u32 first, turn, log_n;
-    HERON_DEVICE i32 load(u32 c, int) const { return (i32)from[c]; }
-    HERON_DEVICE void store(u32 c, i32 x, int) {
-        i32 value = barrett(x, *p);
-        if (addend) value = (i32)canonical(value, p->q) + montgomery((i32)addend[c], factor, *p);
-        u32 word = canonical(value, p->q);
-        to[turn == 1 ? first + c : turned(first + c, turn, log_n)] = word;
+// Its values stay in registers, by number, canonical.
+template <int POINTS>
+struct KeptRow : RowTile {
+    u32 kept[POINTS];
+    template <int COUNT>
+    HERON_DEVICE void store_run(u32, const i32 (&x)[COUNT], int number) {
+#pragma unroll
+        for (int e = 0; e < COUNT; e++) kept[number + e] = canonical(barrett(x[e], *p), p->q);
     }
 };
 
 struct BackwardRow : RowTile {
+    u32* to;
     const i32* twist;
-    HERON_DEVICE i32 load(u32 c, int) const { return (i32)from[c]; }
-    HERON_DEVICE void store(u32 c, i32 x, int) { to[c] = (u32)montgomery(x, twist[c], *p); }
+    HERON_DEVICE void store(u32 c, i32 x) { to[c] = (u32)montgomery(x, twist[c], *p); }
+    // Of a transform that has one pass only.
+    template <int COUNT>
+    HERON_DEVICE void store_run(u32 c, const i32 (&x)[COUNT], int) {
+#pragma unroll
+        for (int e = 0; e < COUNT; e++) store(c + e, x[e]);
+    }
 };
+
+// Where in its row a thread has its run number k / 2^K after the last forward pass, which works on 2^K neighbours at a time.
+template <int STAGES>
+HERON_DEVICE u32 row_place(u32 thread, int number) {
+    typedef Plan<STAGES, radix(STAGES)> Stages;
+    constexpr int K = Stages::stages(Stages::passes - 1);
+    constexpr u32 THREADS = 1u << (STAGES - radix(STAGES));
+    return ((thread + ((u32)number >> K) * THREADS) << K) + ((u32)number & ((1u << K) - 1));
+}
+
+// Leaves a row's values, kept by number, in a limb: word i goes to turned(i, turn), or is added to what is there. An automorphism takes
+// aligned blocks to aligned blocks, hence a row to a row, whose order changes in shared memory.
+template <int STAGES, int POINTS>
+HERON_DEVICE void write_row(RowTile& tile, u32 thread, const u32 (&words)[POINTS], u32* limb, u32 first, u32 turn, u32 log_n, bool accumulate) {
+    constexpr u32 COLUMNS = 1u << STAGES, THREADS = COLUMNS >> radix(STAGES);
+    u32 q = tile.p->q;
+    if (turn == 1) {
+#pragma unroll
+        for (int k = 0; k < POINTS; k += 4) {
+            u32* to = limb + first + row_place<STAGES>(thread, k);
+            Four before = {}, sum;
+            if (accumulate) before = load_four(to);
+#pragma unroll
+            for (int j = 0; j < 4; j++) sum.at[j] = add(before.at[j], words[k + j], q);
+            store_four(to, sum);
+        }
+        return;
+    }
+    // The last pass, or the row before, has been read by all.
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < POINTS; k++) {
+        tile.put(turned(first + row_place<STAGES>(thread, k), turn, log_n) % COLUMNS, (i32)words[k]);
+    }
+    __syncthreads();
+    u32* to = limb + turned(first, turn, log_n) / COLUMNS * COLUMNS;
+#pragma unroll
+    for (int k = 0; k < POINTS; k++) {
+        u32 c = thread + k * THREADS;
+        to[c] = add(accumulate ? to[c] : 0, (u32)tile.get(c), q);
+    }
+}
 
 template <int STAGES, class Tile>
 HERON_DEVICE u32 place_columns(Tile& tile, const TransformArgs& args, const Prime* p) {
@@ -147,21 +204,30 @@ template <int STAGES>
 HERON_DEVICE void forward_rows(const TransformArgs& args) {
     HERON_SHARED(i32, shared);
     constexpr u32 COLUMNS = 1u << STAGES, THREADS = COLUMNS >> radix(STAGES);
-    u32 limb = blockIdx.y, prime = args.prime[limb], log_n = args.ring.log_n;
+    constexpr int POINTS = 1 << radix(STAGES);
+    u32 limb = blockIdx.y, prime = args.prime[limb], log_n = args.ring.log_n, thread = threadIdx.x % THREADS;
     const Prime p = args.ring.primes[prime];
-    ForwardRow tile;
-    u32 row = place_row<STAGES>(tile, shared, &p);
-    tile.first = row * COLUMNS;
-    tile.log_n = log_n;
-    tile.turn = args.turn;
-    tile.from = args.from[blockIdx.z] + ((u64)args.source[limb] << log_n) + tile.first;
-    tile.to = args.to[blockIdx.z] + ((u64)args.target[limb] << log_n);
+    KeptRow<POINTS> tile;
+    u32 row = place_row<STAGES>(tile, shared, &p), first = row * COLUMNS;
+    tile.from = args.from[blockIdx.z] + ((u64)args.source[limb] << log_n) + first;
+    const i32* twiddles = args.ring.forward + ((u64)prime << log_n);
+    forward_transform<STAGES, radix(STAGES)>(tile, thread, (1u << args.ring.log_rows) + row, twiddles, p);
     const u32* addend = args.addend[blockIdx.z];
     u32 addend_at = args.addend_at[limb];
-    tile.addend = addend && addend_at != ABSENT ? addend + ((u64)addend_at << log_n) + tile.first : nullptr;
-    tile.factor = args.factor[limb];
-    const i32* twiddles = args.ring.forward + ((u64)prime << log_n);
-    forward_transform<STAGES, radix(STAGES)>(tile, threadIdx.x % THREADS, (1u << args.ring.log_rows) + row, twiddles, p);
+    if (addend && addend_at != ABSENT) {
+        addend += ((u64)addend_at << log_n) + first;
+        i32 factor = args.factor[limb];
+#pragma unroll
+        for (int k = 0; k < POINTS; k += 4) {
+            Four words = load_four(addend + row_place<STAGES>(thread, k));
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                tile.kept[k + j] = canonical((i32)tile.kept[k + j] + montgomery((i32)words.at[j], factor, p), p.q);
+            }
+        }
+    }
+    u32* to = args.to[blockIdx.z] + ((u64)args.target[limb] << log_n);
+    write_row<STAGES>(tile, thread, tile.kept, to, first, args.turn, log_n, false);
 }
 
 template <int STAGES>

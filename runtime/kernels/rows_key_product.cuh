@@ -3,23 +3,6 @@
 #include "key_product.cuh"
 #include "ntt.cuh"
 
-// A row whose values stay in registers, by number.
-template <int POINTS>
-struct KeptRow : RowTile {
-    u32 kept[POINTS];
-    HERON_DEVICE i32 load(u32 c, int) const { return (i32)from[c]; }
-    HERON_DEVICE void store(u32, i32 x, int number) { kept[number] = canonical(barrett(x, *p), p->q); }
-};
-
-// Where in its row a thread finds point `number` after the last pass, which works on runs of 2^K neighbours.
-template <int STAGES>
-HERON_DEVICE u32 row_place(u32 thread, int number) {
-    typedef Plan<STAGES, radix(STAGES)> Stages;
-    constexpr int K = Stages::stages(Stages::passes - 1);
-    constexpr u32 THREADS = 1u << (STAGES - radix(STAGES));
-    return ((thread + ((u32)number >> K) * THREADS) << K) + ((u32)number & ((1u << K) - 1));
-}
-
 // As `key_product` for one key, with digits whose columns have been transformed. y = limb of QP; x = group of rows.
 template <int STAGES>
 HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
@@ -40,7 +23,11 @@ HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
         from += ((u64)(place & ~IN_ORIGINAL) << log_n) + first;
         if (place & IN_ORIGINAL) {
 #pragma unroll
-            for (int k = 0; k < POINTS; k++) tile.kept[k] = from[row_place<STAGES>(thread, k)];
+            for (int k = 0; k < POINTS; k += 4) {
+                Four words = load_four(from + row_place<STAGES>(thread, k));
+#pragma unroll
+                for (int j = 0; j < 4; j++) tile.kept[k + j] = words.at[j];
+            }
         } else {
             tile.from = from;
             // The last digit's points have been read by all.
@@ -50,21 +37,25 @@ HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
         const u32* b = use.key + (((u64)use.places[d] * 2 * use.stored_limbs + stored) << log_n) + first;
         const u32* a = b + ((u64)use.stored_limbs << log_n);
 #pragma unroll
-        for (int k = 0; k < POINTS; k++) {
+        for (int k = 0; k < POINTS; k += 4) {
             u32 c = row_place<STAGES>(thread, k);
-            low[k] += wide(tile.kept[k], b[c]);
-            high[k] += wide(tile.kept[k], a[c]);
+            Four y = load_four(b + c), z = load_four(a + c);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                low[k + j] += wide(tile.kept[k + j], y.at[j]);
+                high[k + j] += wide(tile.kept[k + j], z.at[j]);
+            }
         }
     }
-    u64 base = (u64)limb << log_n;
 #pragma unroll
-    for (int k = 0; k < POINTS; k++) {
-        u32 i = first + row_place<STAGES>(thread, k);
-        u64 at = base + (use.turn == 1 ? i : turned(i, use.turn, log_n));
-        u32 before_low = args.accumulate ? use.low[at] : 0, before_high = args.accumulate ? use.high[at] : 0;
-        u32 sum = add(reduce(low[k], p), addend_word(args, 0, limb, i, p), p.q);
-        use.low[at] = add(before_low, sum, p.q);
-        sum = add(reduce(high[k], p), addend_word(args, 1, limb, i, p), p.q);
-        use.high[at] = add(before_high, sum, p.q);
+    for (int half = 0; half < 2; half++) {
+        u32 words[POINTS];
+#pragma unroll
+        for (int k = 0; k < POINTS; k++) {
+            u32 i = first + row_place<STAGES>(thread, k);
+            words[k] = add(reduce(half ? high[k] : low[k], p), addend_word(args, half, limb, i, p), p.q);
+        }
+        u32* to = (half ? use.high : use.low) + ((u64)limb << log_n);
+        write_row<STAGES>(tile, thread, words, to, first, use.turn, log_n, args.accumulate);
     }
 }

@@ -236,7 +236,8 @@ impl Gpu {
             false => {
                 let threads = THREADS.min(n as u32 / 4);
                 let kernel = String::from("heron_key_product");
-                (kernel, n as u32 / 4 / threads, threads, 0)
+                // Both halves of the block's words.
+                (kernel, n as u32 / 4 / threads, threads, 32 * threads)
             }
         };
         let grid = [blocks, limbs.len() as u32, uses.len() as u32];
