@@ -12,6 +12,7 @@ use heron_runtime::ring::{GaloisElement, RandomSource, RnsPoly};
 use heron_runtime::rlwe::{KeyKind, RlweContext};
 use heron_schedule::params::{Level, ParameterSet};
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -239,13 +240,20 @@ impl Lab {
     }
 }
 
-fn main() -> Outcome {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next().unwrap_or_default();
     let profile = arguments.next().unwrap_or_else(|| "secure".into());
-    match verb.as_str() {
-        "same" => Lab::new(&profile)?.same(),
-        "times" => Lab::new(&profile)?.times(),
+    let result = match verb.as_str() {
+        "same" => Lab::new(&profile).and_then(|lab| lab.same()),
+        "times" => Lab::new(&profile).and_then(|lab| lab.times()),
         _ => Err("usage: gpu_check same|times [PROFILE]".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

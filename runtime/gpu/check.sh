@@ -18,19 +18,19 @@ step() {
 }
 
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,memory.total --format=csv >"$out/machine.csv" || exit 1
-rm -f "$out"/same.jsonl "$out"/times.jsonl "$out"/model.jsonl
+rm -f "$out"/same.jsonl "$out"/times.jsonl "$out"/model.json
 
 # Small first: what fails there fails quickly.
 step 60 same.jsonl "$here/gpu_check" same toy-secure
 if command -v compute-sanitizer >/dev/null; then
-    step 120 same.jsonl compute-sanitizer --tool memcheck --error-exitcode 9 "$here/gpu_check" same toy-secure
-    step 120 same.jsonl compute-sanitizer --tool racecheck --error-exitcode 9 "$here/gpu_check" same toy-secure
+    step 60 same.jsonl compute-sanitizer --tool memcheck --error-exitcode 9 "$here/gpu_check" same toy-secure
+    step 60 same.jsonl compute-sanitizer --tool racecheck --error-exitcode 9 "$here/gpu_check" same toy-secure
 else
     echo "SKIPPED  no compute-sanitizer here" >&2
 fi
 step 150 same.jsonl "$here/gpu_check" same secure
-step 150 times.jsonl "$here/gpu_check" times secure
-step 150 model.jsonl "$here/heron" infer "$here/digits-vit.onnx" --calibration "$here/digits-vit.calibration.npz" --input "$here/test.npz" \
+step 120 times.jsonl "$here/gpu_check" times secure
+step 120 model.json "$here/heron" infer "$here/digits-vit.onnx" --calibration "$here/digits-vit.calibration.npz" --input "$here/test.npz" \
     --limit 32 --backend cuda --format json --quiet
 nvidia-smi --query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw --format=csv,noheader >>"$out/machine.csv"
 [ "$failures" = 0 ]

@@ -10,6 +10,7 @@
 #include "pointwise.cuh"
 #include "product.cuh"
 #include "rows_key_product.cuh"
+#include "shared_products.cuh"
 
 HERON_KERNEL(zero, PointwiseArgs) { pointwise_zero(args); }
 HERON_KERNEL(copy, PointwiseArgs) { pointwise_copy(args); }
@@ -25,6 +26,7 @@ HERON_KERNEL(automorphism_values, AutomorphismArgs) { automorphism_values(args);
 HERON_KERNEL(automorphism_coefficients, AutomorphismArgs) { automorphism_coefficients(args); }
 HERON_KERNEL(extend, ExtensionArgs) { extend(args); }
 HERON_KERNEL(inner_products, ProductArgs) { inner_products(args); }
+HERON_KERNEL(shared_products, SharedProductsArgs) { shared_products(args); }
 HERON_KERNEL(key_product, KeyProductArgs) { key_product(args); }
 
 // log2 rows and log2 columns of each ring.

@@ -10,6 +10,10 @@ pub(super) const MAX_BATCH: usize = 8;
 pub(super) const MAX_PIECES: usize = 32;
 /// Most terms of one launch of a sum of products.
 pub(super) const MAX_TERMS: usize = 32;
+/// Most sums, and most pairs they share, of one launch.
+pub(super) const MAX_SUMS: usize = 4;
+/// See [`MAX_SUMS`].
+pub(super) const MAX_SHARED: usize = 32;
 /// Most digits of a key.
 pub(super) const MAX_DIGITS: usize = 32;
 /// Most rotations of one launch.
@@ -132,6 +136,27 @@ pub(super) struct ProductArgs {
     pub b_layout: [u8; MAX_TERMS],
     pub c_layout: [u8; MAX_TERMS],
     pub run: [u8; MAX_TERMS],
+    pub prime: [u16; MAX_LIMBS],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct SharedProductsArgs {
+    pub primes: u64,
+    pub low: [u64; MAX_SUMS],
+    pub high: [u64; MAX_SUMS],
+    pub layouts: u64,
+    pub log_n: u32,
+    pub pairs: u32,
+    pub limbs: u32,
+    pub accumulate: u32,
+    pub b: [u64; MAX_SHARED],
+    pub c: [u64; MAX_SHARED],
+    pub a: [[u64; MAX_SUMS]; MAX_SHARED],
+    pub b_layout: [u8; MAX_SHARED],
+    pub c_layout: [u8; MAX_SHARED],
+    pub a_layout: [[u8; MAX_SUMS]; MAX_SHARED],
+    pub run: [[u8; MAX_SUMS]; MAX_SHARED],
     pub prime: [u16; MAX_LIMBS],
 }
 

@@ -245,9 +245,11 @@ impl Backend for Gpu {
     }
 
     fn sums(&self, sums: &[Vec<Triple<'_, GpuPoly>>], row: &RowLimbs) -> Pairs<GpuPoly> {
-        let each = sums.iter();
-        each.map(|triples| self.inner_product_pair(triples, &row.extended))
-            .collect()
+        let (limbs, form) = (&row.extended, Form::Evaluation);
+        self.shared_products(sums, limbs).unwrap_or_else(|error| {
+            let lost = || self.or_lost(Err(error.clone()), limbs, form);
+            sums.iter().map(|_| (lost(), lost())).collect()
+        })
     }
 }
 

@@ -102,24 +102,27 @@ impl Gpu {
         }
     }
 
-    /// Blocks of the launch that extends and transforms columns: as wide as the device's shared memory allows, 32 bytes at least. None for
-    /// more source limbs than that.
+    /// Blocks of the launch that extends and transforms columns: 64 bytes wide if two of them fit the device's shared memory, else 32 bytes.
+    /// None for more source limbs than that.
     fn fused_shape(&self, sources: u32) -> Option<Shape> {
         let ring = self.tables().ring();
         let (rows, columns) = (ring.log_rows, 1u32 << (ring.log_n - ring.log_rows));
         let points = 1u32 << radix(rows);
         let each = (1 << rows) / points;
-        [16u32, 8].into_iter().find_map(|width| {
-            let threads = each * width;
-            // The transform's points, and the source words and quotients of as many.
-            let shared = 4 * points * threads * (sources + 2);
-            let fits = shared <= self.shared_limit() && width <= columns && threads <= 256;
-            fits.then_some(Shape {
-                threads,
-                blocks: columns / width,
-                shared,
+        let limit = self.shared_limit();
+        [(16u32, limit / 2), (8, limit)]
+            .into_iter()
+            .find_map(|(width, most)| {
+                let threads = each * width;
+                // The transform's points, and the source words and quotients of as many.
+                let shared = 4 * points * threads * (sources + 2);
+                let fits = shared <= most && width <= columns && threads <= 256;
+                fits.then_some(Shape {
+                    threads,
+                    blocks: columns / width,
+                    shared,
+                })
             })
-        })
     }
 
     unsafe fn launch_extensions(

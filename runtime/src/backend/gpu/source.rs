@@ -1,7 +1,7 @@
 //! The kernels' source, inside the binary: one text, and a name for what it compiles to.
 
 /// In the order of their includes.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
     ("word.cuh", include_str!("../../../kernels/word.cuh")),
     ("ring.cuh", include_str!("../../../kernels/ring.cuh")),
@@ -31,6 +31,10 @@ const FILES: [(&str, &str); 13] = [
     (
         "rows_key_product.cuh",
         include_str!("../../../kernels/rows_key_product.cuh"),
+    ),
+    (
+        "shared_products.cuh",
+        include_str!("../../../kernels/shared_products.cuh"),
     ),
     ("heron.cu", include_str!("../../../kernels/heron.cu")),
 ];

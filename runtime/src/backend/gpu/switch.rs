@@ -74,9 +74,7 @@ impl Gpu {
         let limbs: Vec<Limb> = limbs.map(|(i, &id)| Limb::at(i, id)).collect();
         let place = buffer.address();
         // SAFETY: the sources are the digits' limbs one after the other, and the buffer has room for all targets.
-        unsafe {
-            self.extend_columns(&[(scaled.address(), place)], &pieces, &limbs)?;
-        }
+        unsafe { self.extend_columns(&[(scaled.address(), place)], &pieces, &limbs)? };
         let pending = Arc::new(Pending {
             address: place,
             limbs: targets,
@@ -126,6 +124,7 @@ impl Gpu {
         sum: &mut (GpuPoly, GpuPoly),
     ) -> Result<(), RlweError> {
         for poly in [&mut sum.0, &mut sum.1] {
+            assert_eq!(*poly.limbs, *row.extended, "a sum on the row's QP");
             if !poly.is_alone() {
                 // Others keep what they hold.
                 let mut own = self.scratch(&poly.limbs, poly.form)?;

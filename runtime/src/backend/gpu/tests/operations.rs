@@ -6,6 +6,7 @@ use super::{assert_same, same, Both};
 use crate::backend::{Backend, Triple};
 use crate::ring::testing::random_poly;
 use crate::ring::{Form, GaloisElement, LimbId, RnsPoly};
+use heron_schedule::params::Level;
 use num_bigint::BigInt;
 
 const FORMS: [Form; 2] = [Form::Coefficient, Form::Evaluation];
@@ -212,6 +213,52 @@ fn inner_products_equal_the_cpus_also_with_compressed_factors_and_many_terms() {
         let expected = both.cpu.inner_product(&pairs, &limbs);
         let found = both.gpu.inner_product(&on_device, &limbs);
         assert_same(&format!("{terms} pairs"), &both.gpu, &found, &expected);
+    }
+}
+
+#[test]
+fn sums_that_share_factors_equal_the_cpus() {
+    let both = Both::new(10, 10);
+    let row = both.context.row(Level(5)).expect("row");
+    let draw = |seed| random(&both, &row.extended, Form::Evaluation, seed);
+    let babies: Vec<(RnsPoly, RnsPoly)> = (0..40).map(|i| (draw(i), draw(100 + i))).collect();
+    let left: Vec<RnsPoly> = (0..6).map(|i| draw(200 + i)).collect();
+    let up = |p: &RnsPoly| both.gpu.upload(p);
+    let on_device: Vec<_> = babies.iter().map(|(b, c)| (up(b), up(c))).collect();
+    let left_there: Vec<_> = left.iter().map(up).collect();
+    // Six sums, of all babies, of some, of none, and of one of them twice.
+    let used = |s: usize| -> Vec<usize> {
+        match s {
+            0 => (0..40).collect(),
+            4 => Vec::new(),
+            5 => vec![7, 7, 3],
+            _ => (s..40).step_by(s + 1).collect(),
+        }
+    };
+    let sums: Vec<Vec<Triple<'_, RnsPoly>>> = (0..6)
+        .map(|s| {
+            let each = used(s).into_iter();
+            each.map(|i| (&left[(s + i) % 6], &babies[i].0, &babies[i].1))
+                .collect()
+        })
+        .collect();
+    let there: Vec<Vec<_>> = (0..6)
+        .map(|s| {
+            let each = used(s).into_iter();
+            each.map(|i| (&left_there[(s + i) % 6], &on_device[i].0, &on_device[i].1))
+                .collect()
+        })
+        .collect();
+    let (expected, found) = (both.cpu.sums(&sums, row), both.gpu.sums(&there, row));
+    assert_eq!(found.len(), 6);
+    for (s, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert_same(&format!("sum {s}, first"), &both.gpu, &found.0, &expected.0);
+        assert_same(
+            &format!("sum {s}, second"),
+            &both.gpu,
+            &found.1,
+            &expected.1,
+        );
     }
 }
 
