@@ -17,6 +17,24 @@ fn wrong_usage_exits_with_two() {
 }
 
 #[test]
+fn a_gpu_that_is_not_there_is_one_error_line_before_anything_is_read() {
+    let folder = Folder::new();
+    for arguments in [
+        vec!["run", "x", "--server-keys", "x", "--input", "x", "-o", "x"],
+        vec!["infer", "x.onnx", "--input", "x.npz"],
+        vec!["bisect", "x.heron", "--input", "x.npz"],
+        vec!["bench", "ops"],
+    ] {
+        let arguments = [arguments, vec!["--backend", "cuda"]].concat();
+        // Where there is a GPU, the driver hides it.
+        let found = folder.heron_in(&arguments, &[("CUDA_VISIBLE_DEVICES", "")]);
+        assert_eq!(found.stderr.lines().count(), 1, "{}", found.stderr);
+        let line = found.refused("resource");
+        assert!(line.contains("no GPU was found: "), "{line}");
+    }
+}
+
+#[test]
 fn missing_and_damaged_files_are_one_error_line() {
     let folder = Folder::with_sample(1);
     folder.heron(&["report", "none.heron"]).refused("io");

@@ -58,8 +58,14 @@ impl Folder {
 
     /// Calls heron in the folder.
     pub fn heron(&self, arguments: &[&str]) -> Called {
+        self.heron_in(arguments, &[])
+    }
+
+    /// Runs the binary in this folder with some variables set.
+    pub fn heron_in(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Called {
         let output: Output = Command::new(env!("CARGO_BIN_EXE_heron"))
             .args(arguments)
+            .envs(variables.iter().copied())
             .current_dir(self.0.path())
             .output()
             .expect("heron starts");

@@ -133,6 +133,7 @@ impl From<RlweError> for Failure {
         let kind = match &e {
             RlweError::Security(_) | RlweError::KeyNotAllowed { .. } => "security",
             RlweError::NoKey { .. } => "mismatch",
+            RlweError::Device(_) => "resource",
             _ => "malformed",
         };
         Failure::new(kind, e.to_string())

@@ -9,6 +9,7 @@ mod failure;
 mod frontend;
 mod inputs;
 mod judge;
+mod machine;
 mod memory;
 mod server;
 

@@ -2,6 +2,9 @@
 
 use crate::console::Progress;
 use crate::failure::{Failure, Outcome};
+use crate::machine::{Machine, Place};
+use heron_runtime::backend::gpu::Gpu;
+use heron_runtime::backend::{Backend, Cpu};
 use heron_runtime::ckks::encoding::Encoder;
 use heron_runtime::ckks::{Ciphertext, Evaluator};
 use heron_runtime::exec::key_request::program_keys;
@@ -25,14 +28,32 @@ pub fn key_request(program: &Program, params: &ParameterSet) -> Outcome<KeyReque
 /// Runs one schedule under one client's evaluation keys.
 pub struct Server {
     schedule: Schedule,
-    evaluator: Evaluator,
     encoder: Encoder,
-    refresher: Refresher,
+    engine: Engine,
 }
 
+enum Engine {
+    Cpu(Prepared<Cpu>),
+    Gpu(Prepared<Gpu>),
+}
+
+/// Keys and bootstrapping on one machine.
+struct Prepared<B: Backend> {
+    evaluator: Evaluator<B>,
+    refresher: Refresher<B>,
+}
+
+/// What looks at every result: the instruction's position, the result's number, the ciphertext.
+pub type Watch<'a> = &'a mut dyn FnMut(usize, usize, &Ciphertext) -> Result<(), ExecError>;
+
 impl Server {
-    /// Checks that the keys cover the schedule, and prepares bootstrapping.
-    pub fn new(schedule: Schedule, context: Arc<RlweContext>, keys: KeySet) -> Outcome<Server> {
+    /// Checks that the keys cover the schedule, and prepares bootstrapping on a machine.
+    pub fn new(
+        schedule: Schedule,
+        context: Arc<RlweContext>,
+        keys: KeySet,
+        machine: Machine,
+    ) -> Outcome<Server> {
         for (kind, rows) in key_request(schedule.program(), schedule.params())?.iter() {
             let key = keys.get(kind).map_err(|_| {
                 Failure::new(
@@ -52,13 +73,15 @@ impl Server {
         }
         let encoder = Encoder::for_ring(context.ring())
             .map_err(|e| Failure::new("malformed", e.to_string()))?;
-        let evaluator = Evaluator::new(context, Arc::new(keys));
-        let refresher = Refresher::new(schedule.program(), &evaluator)?;
+        let (program, keys) = (schedule.program(), Arc::new(keys));
+        let engine = match machine {
+            Machine::Cpu(cpu) => Engine::Cpu(Prepared::new(cpu, context, keys, program)?),
+            Machine::Gpu(gpu) => Engine::Gpu(Prepared::new(gpu, context, keys, program)?),
+        };
         Ok(Server {
             schedule,
-            evaluator,
             encoder,
-            refresher,
+            engine,
         })
     }
 
@@ -73,7 +96,10 @@ impl Server {
         inputs: Vec<Vec<Ciphertext>>,
         progress: &mut Progress,
     ) -> Outcome<(Vec<Vec<Ciphertext>>, Timing)> {
-        self.run_observed(inputs, progress, &mut |_, _, _| Ok(()))
+        match &self.engine {
+            Engine::Cpu(engine) => engine.run(self, inputs, progress, None),
+            Engine::Gpu(engine) => engine.run(self, inputs, progress, None),
+        }
     }
 
     /// One run, every result of every instruction shown to `watch`.
@@ -81,21 +107,74 @@ impl Server {
         &self,
         inputs: Vec<Vec<Ciphertext>>,
         progress: &mut Progress,
-        watch: &mut dyn FnMut(usize, usize, &Ciphertext) -> Result<(), ExecError>,
+        watch: Watch<'_>,
+    ) -> Outcome<(Vec<Vec<Ciphertext>>, Timing)> {
+        match &self.engine {
+            Engine::Cpu(engine) => engine.run(self, inputs, progress, Some(watch)),
+            Engine::Gpu(engine) => engine.run(self, inputs, progress, Some(watch)),
+        }
+    }
+}
+
+impl<B: Place> Prepared<B> {
+    fn new(
+        backend: B,
+        context: Arc<RlweContext>,
+        keys: Arc<KeySet>,
+        program: &Program,
+    ) -> Outcome<Self> {
+        let evaluator = Evaluator::on(backend, context, keys);
+        let refresher = Refresher::new(program, &evaluator)?;
+        // What bootstrapping uploads must have found room.
+        evaluator.backend().settle()?;
+        Ok(Prepared {
+            evaluator,
+            refresher,
+        })
+    }
+
+    fn run(
+        &self,
+        server: &Server,
+        inputs: Vec<Vec<Ciphertext>>,
+        progress: &mut Progress,
+        mut watch: Option<Watch<'_>>,
     ) -> Outcome<(Vec<Vec<Ciphertext>>, Timing)> {
         progress.restart();
+        let place = self.evaluator.backend();
+        let bring = |port: Vec<Ciphertext>| port.into_iter().map(|ct| place.bring(ct)).collect();
+        let inputs = inputs.into_iter().map(bring).collect();
         let refresher = self.refresher.with(&self.evaluator);
         let mut rns = Rns::new(
-            &self.schedule,
+            &server.schedule,
             &self.evaluator,
-            &self.encoder,
+            &server.encoder,
             &refresher,
             inputs,
         )?;
-        let mut observed = Observed::new(&mut rns, watch);
-        let timing = walk(self.schedule.program(), &mut observed, &mut |p| {
+        let mut observed = Observed::new(&mut rns, |index, number, ct: &Ciphertext<B::Poly>| {
+            let failed = |what: String| ExecError::Evaluator(what);
+            place.settle().map_err(|e| failed(e.to_string()))?;
+            match &mut watch {
+                None => Ok(()),
+                Some(watch) => {
+                    let ct = place.fetch_back(ct).map_err(|e| failed(e.message))?;
+                    watch(index, number, &ct)
+                }
+            }
+        });
+        let timing = walk(server.schedule.program(), &mut observed, &mut |p| {
             progress.step(p.index, p.total, p.layer);
-        })?;
-        Ok((rns.into_outputs()?, timing))
+        });
+        // A device that failed says more than the instruction that noticed.
+        place.settle()?;
+        let timing = timing?;
+        let outputs = rns.into_outputs()?;
+        let fetch = |port: &Vec<Ciphertext<B::Poly>>| {
+            let each = port.iter().map(|ct| place.fetch_back(ct));
+            each.collect::<Outcome<Vec<Ciphertext>>>()
+        };
+        let outputs = outputs.iter().map(fetch).collect::<Outcome<Vec<_>>>()?;
+        Ok((outputs, timing))
     }
 }

@@ -6,6 +6,7 @@ pub mod cpu;
 mod fused;
 #[cfg(test)]
 mod fused_tests;
+pub mod gpu;
 
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};

@@ -19,11 +19,11 @@ use std::sync::Arc;
 pub struct Rescale {
     leaving: Vec<LimbId>,
     /// `-remainder / prod(Out)` on all limbs of `lo`; absent when no limb leaves.
-    extension: Option<Arc<Extension>>,
+    pub(crate) extension: Option<Arc<Extension>>,
     /// `prod(In) mod q` per leaving limb.
     leaving_factor: Vec<u32>,
     /// Per limb of `lo`: `prod(In) / prod(Out) mod q` for limbs of `hi`, `None` for an entering limb.
-    kept_factor: Vec<Option<u32>>,
+    pub(crate) kept_factor: Vec<Option<u32>>,
 }
 
 impl Rescale {
@@ -71,7 +71,11 @@ impl Rescale {
     }
 
     /// What the coefficients of the leaving limbs are multiplied by before [`Rescale::corrections`].
-    fn leaving_factors(&self, context: &RingContext, factor: Option<&BigInt>) -> Vec<u32> {
+    pub(crate) fn leaving_factors(
+        &self,
+        context: &RingContext,
+        factor: Option<&BigInt>,
+    ) -> Vec<u32> {
         let residues = factor.map(|c| context.residues(c, &self.leaving));
         let multiplier = |(i, (&l, &f)): (usize, (&LimbId, &u32))| match &residues {
             None => f,

@@ -57,6 +57,9 @@ pub enum RlweError {
     /// The operating system gave no randomness.
     #[error("cannot read random bytes from the operating system: {0}")]
     Entropy(std::io::Error),
+    /// The device that computes failed.
+    #[error("{0}")]
+    Device(String),
     /// The ring refused.
     #[error(transparent)]
     Ring(#[from] RingError),

@@ -4,6 +4,7 @@ use super::RlweError;
 use crate::ring::{GaloisElement, LimbId};
 use heron_schedule::params::Level;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// What a key switches from and to. `s` is the main secret, `t` the ephemeral one.
@@ -72,7 +73,11 @@ pub struct KeySwitchingKey {
     special: Vec<LimbId>,
     digits: Vec<Vec<LimbId>>,
     words: KeyWords,
+    serial: u64,
 }
+
+/// Keys made by this process so far.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 impl KeySwitchingKey {
     /// A key over `words`, laid out `[digit][b, a][limb][N]` with the special limbs after the chain limbs.
@@ -103,12 +108,18 @@ impl KeySwitchingKey {
             special,
             digits,
             words,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         })
     }
 
     /// Words of a key of this shape.
     pub fn word_count(degree: usize, limbs: usize, digits: usize) -> usize {
         digits * 2 * limbs * degree
+    }
+
+    /// A number that no other key of this process has: what a device that keeps copies of keys knows them by.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// What it switches.

@@ -5,6 +5,7 @@ use crate::args::{Bench, BenchKind, ServerBackend};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
 use crate::failure::{Failure, Outcome};
+use crate::machine::{self, Machine};
 use crate::server::{key_request, Server};
 use heron_runtime::ckks::measure::{places, Lab};
 use heron_runtime::client::ClientKey;
@@ -17,8 +18,12 @@ use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &Bench) -> Outcome {
-    if args.backend == ServerBackend::Cuda {
-        return Err(Failure::not_yet("the CUDA backend", "use --backend cpu"));
+    machine::check(args.backend)?;
+    if args.backend == ServerBackend::Cuda && args.what != BenchKind::Model {
+        return Err(Failure::not_yet(
+            "bench ops and bench bootstrap on a GPU",
+            "use bench model, or --backend cpu",
+        ));
     }
     on_threads(args.threads, || match args.what {
         BenchKind::Ops => ops(args),
@@ -60,7 +65,9 @@ fn model(args: &Bench) -> Outcome {
     let keys = key.evaluation_keys(&request, &random.derive("evaluation keys", &[]))?;
     let key_bytes = keys.bytes();
     let client = Client::new(&program, &key)?;
-    let server = Server::new(schedule, context, keys)?;
+    let machine = Machine::choose(args.backend, &context, &mut Progress::new(true))?;
+    let name = machine.name();
+    let server = Server::new(schedule, context, keys, machine)?;
     // Zeros for inputs: the time does not depend on the values.
     let slots: Vec<Vec<Vec<f64>>> = program
         .inputs
@@ -76,7 +83,7 @@ fn model(args: &Bench) -> Outcome {
     line(&json!({
         "bench": "model",
         "model": program.name,
-        "backend": "cpu",
+        "backend": name,
         "threads": rayon::current_num_threads(),
         "log2_n": params.log_n(),
         "inputs_per_run": program.batch,

@@ -3,12 +3,13 @@
 use super::infer::NOISE_SEED;
 use super::report::of_schedule;
 use super::{print_json, print_text};
-use crate::args::{BackendChoice, Bisect, TextOrJson};
+use crate::args::{BackendChoice, Bisect, ServerBackend, TextOrJson};
 use crate::client::Client;
 use crate::console::{warn_if_insecure, Progress};
 use crate::depth_report::units::{fit, float, number, plural};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::InputSet;
+use crate::machine::{self, server_backend, Machine};
 use crate::server::{key_request, Server};
 use heron_compiler::bisect::compare::{Comparison, Left, Row};
 use heron_compiler::bisect::record::Record;
@@ -28,9 +29,7 @@ use std::sync::Arc;
 
 /// Runs the command. A node beyond the tolerance is an answer, not a failure.
 pub fn run(args: &Bisect, quiet: bool) -> Outcome {
-    if args.backend == BackendChoice::Cuda {
-        return Err(Failure::not_yet("the CUDA backend", "use --backend cpu"));
-    }
+    machine::check(server_backend(args.backend))?;
     let mut progress = Progress::new(quiet);
     let schedule = Schedule::open(&args.schedule)?;
     warn_if_insecure(schedule.params());
@@ -44,9 +43,10 @@ pub fn run(args: &Bisect, quiet: bool) -> Outcome {
     let inputs = InputSet::new(&program, schedule.weights(), &arrays, args.limit).at(&args.input)?;
     let mut comparison = Comparison::new(record);
     let (backend, flags) = match args.backend {
-        BackendChoice::Cpu => {
-            encrypted(schedule, &inputs, &mut comparison, &mut progress)?;
-            ("cpu", Vec::new())
+        BackendChoice::Cpu | BackendChoice::Cuda => {
+            let asked = server_backend(args.backend);
+            let name = encrypted(schedule, &inputs, asked, &mut comparison, &mut progress)?;
+            (name, Vec::new())
         }
         _ => {
             let flags = clear(&schedule, &inputs, &mut comparison, &mut progress)?;
@@ -188,9 +188,10 @@ fn begin(
 fn encrypted(
     schedule: Schedule,
     inputs: &InputSet,
+    asked: ServerBackend,
     comparison: &mut Comparison,
     progress: &mut Progress,
-) -> Outcome {
+) -> Outcome<&'static str> {
     let program = schedule.program().clone();
     let (params, weights) = (schedule.params().clone(), schedule.weights().clone());
     let batch = program.batch as usize;
@@ -201,7 +202,9 @@ fn encrypted(
     let key = ClientKey::generate(Arc::clone(&context), &random.derive("client key", &[]));
     let keys = key.evaluation_keys(&request, &random.derive("evaluation keys", &[]))?;
     let client = Client::new(&program, &key)?;
-    let server = Server::new(schedule, context, keys)?;
+    let machine = Machine::choose(asked, &context, progress)?;
+    let name = machine.name();
+    let server = Server::new(schedule, context, keys, machine)?;
     for (number, range) in inputs.runs(program.batch).into_iter().enumerate() {
         begin(comparison, &program, inputs, range.clone())?;
         let slots = inputs.pack(&program, &weights, &params, range)?;
@@ -217,7 +220,7 @@ fn encrypted(
             Ok(())
         })?;
     }
-    Ok(())
+    Ok(name)
 }
 
 fn text_of(v: &Value) -> &str {

@@ -1,11 +1,12 @@
 //! `heron keygen`, `encrypt`, `run`, `decrypt`: the four processes of a real deployment.
 
 use super::by_kind;
-use crate::args::{Decrypt, Encrypt, Keygen, Run, ServerBackend};
+use crate::args::{Decrypt, Encrypt, Keygen, Run};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
 use crate::inputs::{left_interval_warning, left_intervals, InputSet, OutputSet};
+use crate::machine::{self, Machine};
 use crate::memory::run_bytes;
 use crate::server::{key_request, Server};
 use heron_compiler::npz;
@@ -180,9 +181,7 @@ fn sequences(file: &CiphertextFile) -> Vec<u64> {
 
 /// `heron run`: nothing here has, or could use, a secret key.
 pub fn run(args: &Run, quiet: bool) -> Outcome {
-    if args.backend == ServerBackend::Cuda {
-        return Err(Failure::not_yet("the CUDA backend", "use --backend cpu"));
-    }
+    machine::check(args.backend)?;
     if args.checkpoint.is_some() {
         return Err(Failure::not_yet("--checkpoint", "run without it"));
     }
@@ -197,7 +196,9 @@ fn run_on_pool(args: &Run, quiet: bool) -> Outcome {
     let (keys, key_id) = server_keys::read(&args.server_keys, &context).at(&args.server_keys)?;
     let file = CiphertextFile::read(&args.input, FileKind::Inputs, &context).at(&args.input)?;
     file.require(&key_id, &schedule.id()).at(&args.input)?;
-    let server = Server::new(schedule, Arc::clone(&context), keys).at(&args.server_keys)?;
+    let machine = Machine::choose(args.backend, &context, &mut progress)?;
+    let server = Server::new(schedule, Arc::clone(&context), keys, machine);
+    let server = server.at(&args.server_keys)?;
     let program = server.schedule().program();
     let mut groups = Vec::new();
     let mut timing = Timing::default();

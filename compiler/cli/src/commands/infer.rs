@@ -1,15 +1,16 @@
 //! `heron infer`: compile, make keys, encrypt, run, decrypt and compare, in one process.
 
 use super::{by_kind, print_json, print_text};
-use crate::args::{BackendChoice, CompileOptions, Infer, TextOrJson};
+use crate::args::{BackendChoice, CompileOptions, Infer, ServerBackend, TextOrJson};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
-use crate::failure::{At, Failure, Outcome};
+use crate::failure::{At, Outcome};
 use crate::frontend;
 use crate::inputs::{
     arg_max, is_witness, left_interval_warning, left_intervals, width, Accuracy, InputSet,
     OutputSet,
 };
+use crate::machine::{self, server_backend, Machine};
 use crate::memory::run_bytes;
 use crate::server::{key_request, Server};
 use heron_compiler::npz;
@@ -62,9 +63,7 @@ fn is_schedule(path: &Path) -> Outcome<bool> {
 
 /// Runs the command.
 pub fn run(args: &Infer, quiet: bool) -> Outcome {
-    if args.backend == BackendChoice::Cuda {
-        return Err(Failure::not_yet("the CUDA backend", "use --backend cpu"));
-    }
+    machine::check(server_backend(args.backend))?;
     on_threads(args.threads, || run_on_pool(args, quiet))
 }
 
@@ -106,7 +105,10 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
     };
     let (backend, mut results) = match args.backend {
         BackendChoice::Clear => ("clear", run_clear(&schedule, &inputs, &mut progress)?),
-        _ => ("cpu", run_encrypted(schedule, &inputs, &mut progress)?),
+        choice => {
+            let asked = server_backend(choice);
+            run_encrypted(schedule, &inputs, asked, &mut progress)?
+        }
     };
     results.seconds.compile = compile;
     let reference = match (&args.expect, &model) {
@@ -216,8 +218,9 @@ fn run_clear(schedule: &Schedule, inputs: &InputSet, progress: &mut Progress) ->
 fn run_encrypted(
     schedule: Schedule,
     inputs: &InputSet,
+    asked: ServerBackend,
     progress: &mut Progress,
-) -> Outcome<Results> {
+) -> Outcome<(&'static str, Results)> {
     let program = schedule.program().clone();
     let params = schedule.params().clone();
     let weights = schedule.weights().clone();
@@ -237,7 +240,9 @@ fn run_encrypted(
         keys.bytes() as f64 / 2f64.powi(30)
     ));
     let client = Client::new(&program, &key)?;
-    let server = Server::new(schedule, context, keys)?;
+    let machine = Machine::choose(asked, &context, progress)?;
+    let name = machine.name();
+    let server = Server::new(schedule, context, keys, machine)?;
     results.seconds.keygen = started.elapsed().as_secs_f64();
     for (number, range) in inputs.runs(program.batch).into_iter().enumerate() {
         let count = range.len();
@@ -256,7 +261,7 @@ fn run_encrypted(
         results.seconds.decrypt += started.elapsed().as_secs_f64();
     }
     results.seconds.run = results.timing.seconds;
-    Ok(results)
+    Ok((name, results))
 }
 
 /// One line per input: what was predicted, what the plaintext model predicts, the largest difference.

@@ -1,0 +1,266 @@
+//! The backend's parts: memory, tables, keys, and what happens when the device fails.
+
+use super::device::{Address, Device, DeviceError, Launch};
+use super::keys::Keys;
+use super::memory::{Buffer, Memory};
+use super::poly::GpuPoly;
+use super::tables::Tables;
+use crate::ring::{Buffer as Words, Form, LimbId, RingContext, RnsPoly};
+use crate::rlwe::{RlweContext, RlweError};
+use bytemuck::Pod;
+use std::sync::{Arc, OnceLock};
+
+/// A backend on a device. Clones share the device and everything on it.
+///
+/// Most operations of [`crate::backend::Backend`] cannot fail, but a device can, by running out of memory for instance. The first failure is
+/// kept ([`Gpu::failure`]); from then on operations do nothing, those that may fail say so, and [`Gpu::fetch`] refuses.
+#[derive(Clone)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<RlweContext>,
+    tables: Tables,
+    keys: Keys,
+    // Dropped after what holds buffers.
+    memory: Arc<Memory>,
+    failure: OnceLock<DeviceError>,
+    fused: bool,
+}
+
+impl From<DeviceError> for RlweError {
+    fn from(error: DeviceError) -> Self {
+        RlweError::Device(error.to_string())
+    }
+}
+
+impl Gpu {
+    /// Uploads the tables of a ring (0.5 MiB per prime at N = 2^16).
+    ///
+    /// # Errors
+    /// A device without memory for them, or a failure of its driver.
+    pub fn new(device: Arc<dyn Device>, context: Arc<RlweContext>) -> Result<Self, DeviceError> {
+        Self::with(device, context, true)
+    }
+
+    /// A backend whose launches do one thing each: what those that do several are held against.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn unfused(
+        device: Arc<dyn Device>,
+        context: Arc<RlweContext>,
+    ) -> Result<Self, DeviceError> {
+        Self::with(device, context, false)
+    }
+
+    fn with(
+        device: Arc<dyn Device>,
+        context: Arc<RlweContext>,
+        fused: bool,
+    ) -> Result<Self, DeviceError> {
+        let memory = Memory::new(device);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                tables: Tables::new(&memory, &context)?,
+                keys: Keys::default(),
+                context,
+                memory,
+                failure: OnceLock::new(),
+                fused,
+            }),
+        })
+    }
+
+    /// The device's name.
+    pub fn device_name(&self) -> String {
+        self.inner.memory.device().name()
+    }
+
+    /// Most bytes of the device that polynomials, keys and tables took together.
+    pub fn most_bytes(&self) -> u64 {
+        self.inner.memory.most_bytes()
+    }
+
+    /// The first failure of the device, after which every result is void.
+    pub fn failure(&self) -> Option<&DeviceError> {
+        self.inner.failure.get()
+    }
+
+    /// Waits for everything that was started.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    pub fn settle(&self) -> Result<(), DeviceError> {
+        let result = self.inner.memory.device().synchronise();
+        match self.failure() {
+            Some(first) => Err(first.clone()),
+            None => result.map_err(|error| self.note(error)),
+        }
+    }
+
+    /// Brings a polynomial back.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    pub fn fetch(&self, poly: &GpuPoly) -> Result<RnsPoly, DeviceError> {
+        let result = self.copied(poly);
+        match (self.failure(), result) {
+            (Some(first), _) => Err(first.clone()),
+            (None, Ok(found)) => Ok(found),
+            (None, Err(error)) => Err(self.note(error)),
+        }
+    }
+
+    fn copied(&self, poly: &GpuPoly) -> Result<RnsPoly, DeviceError> {
+        let mut words = Words::scratch(poly.limbs.len() * poly.degree);
+        let from = self.place(poly)?;
+        // SAFETY: a polynomial's buffer holds all its words.
+        unsafe { self.inner.memory.device().download(from, &mut words)? };
+        let limbs = poly.limbs.to_vec();
+        Ok(RnsPoly::from_parts(limbs, poly.form, poly.degree, words))
+    }
+
+    pub(super) fn ring_context(&self) -> &RingContext {
+        self.inner.context.ring()
+    }
+    pub(super) fn is_fused(&self) -> bool {
+        self.inner.fused
+    }
+    pub(super) fn shared_limit(&self) -> u32 {
+        self.inner.memory.device().shared_bytes()
+    }
+    pub(super) fn tables(&self) -> &Tables {
+        &self.inner.tables
+    }
+    pub(super) fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// Keeps a failure, if it is the first, and returns it.
+    pub(super) fn note(&self, error: DeviceError) -> DeviceError {
+        // A loss follows from another failure, which says more.
+        if !matches!(error, DeviceError::Lost) {
+            let _ = self.inner.failure.set(error.clone());
+        }
+        error
+    }
+
+    /// The result, or a polynomial that is lost.
+    pub(super) fn or_lost(
+        &self,
+        result: Result<GpuPoly, DeviceError>,
+        limbs: &[LimbId],
+        form: Form,
+    ) -> GpuPoly {
+        result.unwrap_or_else(|error| {
+            self.note(error);
+            GpuPoly {
+                buffer: None,
+                offset: 0,
+                limbs: limbs.into(),
+                form,
+                degree: self.ring_context().degree(),
+                pending: None,
+            }
+        })
+    }
+
+    /// Changes a polynomial, which is lost if that fails.
+    pub(super) fn change(
+        &self,
+        poly: &mut GpuPoly,
+        change: impl FnOnce(&Self, &mut GpuPoly) -> Result<(), DeviceError>,
+    ) {
+        if let Err(error) = change(self, poly) {
+            self.note(error);
+            poly.buffer = None;
+        }
+    }
+
+    /// Words of device memory with arbitrary contents. Keys that are only kept for later make room.
+    pub(super) fn take(&self, words: usize) -> Result<Buffer, DeviceError> {
+        let taken = match self.inner.memory.take(words) {
+            Err(DeviceError::Memory { .. }) if self.keys().forget() => {
+                self.inner.memory.take(words)
+            }
+            result => result,
+        };
+        taken.map_err(|error| self.note(error))
+    }
+
+    /// Words of device memory with these contents.
+    pub(super) fn filled(&self, words: &[u32]) -> Result<Buffer, DeviceError> {
+        let buffer = self.take(words.len())?;
+        // SAFETY: the buffer is at least as long.
+        let copied = unsafe {
+            let device = self.inner.memory.device();
+            device.upload(words, buffer.address())
+        };
+        copied.map_err(|error| self.note(error))?;
+        Ok(buffer)
+    }
+
+    /// A polynomial with arbitrary residues.
+    pub(super) fn scratch(&self, limbs: &[LimbId], form: Form) -> Result<GpuPoly, DeviceError> {
+        let degree = self.ring_context().degree();
+        Ok(GpuPoly {
+            buffer: Some(Arc::new(self.take(limbs.len() * degree)?)),
+            offset: 0,
+            limbs: limbs.into(),
+            form,
+            degree,
+            pending: None,
+        })
+    }
+
+    /// Makes residues from a polynomial's own: in place when it is their only holder, else elsewhere, leaving the others theirs.
+    pub(super) fn update(
+        &self,
+        poly: &mut GpuPoly,
+        launch: impl FnOnce(Address, Address) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let from = self.place(poly)?;
+        // Done by now.
+        poly.pending = None;
+        if poly.is_alone() {
+            return launch(from, from);
+        }
+        let fresh = self.take(poly.limbs.len() * poly.degree)?;
+        launch(from, fresh.address())?;
+        poly.buffer = Some(Arc::new(fresh));
+        poly.offset = 0;
+        Ok(())
+    }
+
+    /// Starts a kernel, unless the device has failed before.
+    ///
+    /// # Safety
+    /// As [`Device::launch`].
+    pub(super) unsafe fn launch<A: Pod>(
+        &self,
+        kernel: &str,
+        grid: [u32; 3],
+        threads: u32,
+        shared: u32,
+        arguments: &A,
+    ) -> Result<(), DeviceError> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        if self.failure().is_some() {
+            return Err(DeviceError::Lost);
+        }
+        let launch = Launch {
+            kernel,
+            grid,
+            threads,
+            shared,
+            arguments: bytemuck::bytes_of(arguments),
+        };
+        // SAFETY: the caller vouches for the arguments.
+        let started = unsafe { self.inner.memory.device().launch(&launch) };
+        started.map_err(|error| self.note(error))
+    }
+}

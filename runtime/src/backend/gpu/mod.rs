@@ -1,0 +1,27 @@
+//! The GPU: every operation as launches of the kernels in `runtime/kernels`, on a [`device::Device`]. Residues are those of the CPU, bit for
+//! bit. Two devices run the same kernel source: CUDA, found at run time, and (feature `simulator`) a simulator on the host for tests.
+
+mod arguments;
+mod backend;
+pub mod compile;
+mod core;
+pub mod cuda;
+pub mod device;
+mod divide;
+mod keys;
+mod memory;
+mod pointwise;
+mod poly;
+mod product;
+#[cfg(feature = "simulator")]
+pub mod simulator;
+pub mod source;
+mod switch;
+mod tables;
+#[cfg(all(test, feature = "simulator"))]
+mod tests;
+mod transform;
+
+pub use core::Gpu;
+pub use device::{Device, DeviceError};
+pub use poly::GpuPoly;
