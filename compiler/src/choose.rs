@@ -205,7 +205,7 @@ fn levelled_candidates(model: &Model<'_>, wish: &Wish, least: u32) -> Vec<Candid
                 .iter()
                 .filter(|set| u32::from(set.top_usable().0) >= depth)
             {
-                let seconds = levelled_seconds(&packed, &cost_table(params, model.facts.machine));
+                let seconds = levelled_seconds(&packed, &cost_table(params, model.facts.target));
                 priced.push(Candidate {
                     params: params.clone(),
                     batch,
@@ -273,7 +273,7 @@ fn bootstrapped_candidates(
     let mut candidates = Vec::new();
     let mut refused = None;
     for params in ParameterSet::bootstrapping(wish.profile, named.log_n()) {
-        match place_bootstraps::price(&packed, &cost_table(&params, model.facts.machine)) {
+        match place_bootstraps::price(&packed, &cost_table(&params, model.facts.target)) {
             Ok(seconds) => candidates.push(Candidate {
                 params,
                 batch,

@@ -2,7 +2,7 @@
 //! calibration, estimates. Kept as JSON in the program; the report adds what is counted from the instructions.
 
 use crate::bisect::record::Plain;
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices::Target;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::packed::Kernel;
 use heron_passes::ir::poly::Approximation;
@@ -20,7 +20,7 @@ use crate::predict::Prediction;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelFacts {
     /// What the schedule is made for.
-    pub machine: Machine,
+    pub target: Target,
     /// ONNX operator set.
     pub opset: Option<i64>,
     /// Number of weights of the model.
@@ -178,9 +178,9 @@ pub fn facts(graph: &LevelledGraph, model: &ModelFacts, error: Option<Prediction
     all.insert(
         "estimate".into(),
         json!({
-            "target": model.machine.name(),
-            "basis": model.machine.basis(),
-            "measured": model.machine.is_measured(),
+            "target": model.target.name(),
+            "basis": model.target.basis(),
+            "measured": model.target.is_measured(),
             "seconds": rounded(total),
             "output_error": error.map(|e| significant(e.total)),
             "output_error_parts": error.map(|e| json!({

@@ -1,7 +1,7 @@
 //! The order of passes.
 
 use heron_passes::assign_levels::{AssignLevels, Placing};
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices::Target;
 use heron_passes::cost::{ChainCost, CostTable};
 use heron_passes::ir::levelled::LevelledGraph;
 use heron_passes::ir::packed::PackedGraph;
@@ -37,8 +37,8 @@ pub enum CompileError {
     Program(#[from] VerifyError),
 }
 
-/// Prices for a parameter set on a machine.
-pub fn cost_table(params: &ParameterSet, machine: Machine) -> CostTable {
+/// Prices for a parameter set on a target.
+pub fn cost_table(params: &ParameterSet, target: Target) -> CostTable {
     let shape = params.levelled_shape();
     let digit = params.digits().first().map_or(1, Vec::len);
     let bootstrap_from = u32::from(params.bootstrap_level().0);
@@ -52,29 +52,29 @@ pub fn cost_table(params: &ParameterSet, machine: Machine) -> CostTable {
         log_n: params.log_n(),
         top: u32::from(params.top_usable().0),
         chain,
-        machine,
+        target,
     }
 }
 
 /// Poly → packed → levelled.
 pub fn lower_poly(
     graph: &PolyGraph,
-    (params, machine): (&ParameterSet, Machine),
+    (params, target): (&ParameterSet, Target),
     batch: Option<usize>,
     manager: &mut Manager<'_>,
 ) -> Result<LevelledGraph, PassError> {
     let slots = params.slots();
     let packed = manager.lower(&LowerPacked { slots, batch }, graph)?;
-    lower_packed(&packed, (params, machine), manager)
+    lower_packed(&packed, (params, target), manager)
 }
 
 /// Packed → levelled.
 pub fn lower_packed(
     packed: &PackedGraph,
-    (params, machine): (&ParameterSet, Machine),
+    (params, target): (&ParameterSet, Target),
     manager: &mut Manager<'_>,
 ) -> Result<LevelledGraph, PassError> {
-    let costs = cost_table(params, machine);
+    let costs = cost_table(params, target);
     let placing = Placing::Best;
     manager.lower(&AssignLevels { costs, placing }, packed)
 }
@@ -134,7 +134,7 @@ pub fn compile_packed(
     calibrated: Option<&Calibrated<'_>>,
     manager: &mut Manager<'_>,
 ) -> Result<Schedule, CompileError> {
-    let levelled = lower_packed(packed, (params, model.machine), manager)?;
+    let levelled = lower_packed(packed, (params, model.target), manager)?;
     let error = match calibrated {
         Some(known) => Some(predict(graph, &levelled, params, known)?),
         None => None,

@@ -2,7 +2,7 @@
 //! again in f64 and compiled by the same passes, so that the report can show both side by side.
 
 use heron_passes::calibrate_ranges::calibrate_ranges;
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices::Target;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::pass::Manager;
@@ -27,7 +27,7 @@ const MEASURED: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
     /// What schedules are made for.
-    pub machine: Machine,
+    pub target: Target,
     /// The user's calibration inputs.
     pub users: &'a [UserInput],
     /// The same, prepared by the client; the first ones do.
@@ -125,7 +125,7 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
     .map_err(|e| e.to_string())?;
     let levelled = lower_poly(
         &poly.graph,
-        (setting.params, setting.machine),
+        (setting.params, setting.target),
         setting.batch,
         &mut Manager::new(),
     )

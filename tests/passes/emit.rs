@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heron_compiler::facts::ModelFacts;
 use heron_compiler::pipeline::{compile_poly, lower_poly, write_schedule};
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices::Target;
 use heron_passes::ir::poly::{PolyGraph, PolyOp};
 use heron_passes::ir::shape::Shape;
 use heron_passes::pass::Manager;
@@ -129,7 +129,7 @@ fn a_program_reads_as_text() {
 fn a_graph_for_other_parameters_is_refused() {
     let params = ParameterSet::new(Profile::Toy).unwrap();
     let poly = crate::packed_models::linear_layer(2, 2, 2);
-    let graph = lower_poly(&poly, (&params, Machine::Cpu), None, &mut Manager::new()).unwrap();
+    let graph = lower_poly(&poly, (&params, Target::Cpu), None, &mut Manager::new()).unwrap();
     let other = ParameterSet::with_ring(Profile::Toy, 10).unwrap();
     let error = write_schedule(&graph, &other, &[], &ModelFacts::default(), None).unwrap_err();
     snapshot("emit__refuses", &error.to_string());

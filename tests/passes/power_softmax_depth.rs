@@ -6,7 +6,7 @@ use std::path::Path;
 use heron_compiler::pipeline::lower_poly;
 use heron_compiler::{calibration, onnx};
 use heron_passes::calibrate_ranges::calibrate_ranges;
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices::Target;
 use heron_passes::defer_normalisation::DeferNormalisation;
 use heron_passes::fold_centring::FoldCentring;
 use heron_passes::fold_linear::FoldLinear;
@@ -94,7 +94,7 @@ fn digits_vit_takes_at_most_twelve_levels_from_scores_to_the_product_with_the_in
     };
     let packed = manager.lower(&pass, &poly).unwrap();
     // The levels of every operation are those that the levelled graph is verified with.
-    lower_poly(&poly, (&params, Machine::Cpu), None, &mut manager).unwrap();
+    lower_poly(&poly, (&params, Target::Cpu), None, &mut manager).unwrap();
     let origin = |v: ValueId| {
         let name = &poly.node(v).name;
         packed.origins.iter().find(|(n, _)| n == name).unwrap().1

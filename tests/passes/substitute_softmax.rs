@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heron_compiler::softmax_variant::{softmax_variant, twin, Setting, LARGEST};
 use heron_passes::calibrate_ranges::calibrate_ranges;
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices::Target;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::packed::PackedGraph;
 use heron_passes::ir::poly::PolyOp;
@@ -320,7 +320,7 @@ fn variant_replaces_every_power_softmax_and_is_null_where_there_is_none() {
     let params = ParameterSet::new(Profile::Toy).unwrap();
     let client = heron_schedule::client::ClientGraph::default();
     let setting = |parameters| Setting {
-        machine: Machine::Cpu,
+        target: Target::Cpu,
         client: &client,
         users: &users,
         inputs: &users,

@@ -16,7 +16,7 @@ use heron_compiler::predict;
 use heron_compiler::reference::{Reference, ReferenceError};
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
-use heron_passes::cost::prices::Machine;
+use heron_passes::cost::prices;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::pass::{Manager, PassError};
 use heron_passes::substitute_polynomials::Budget;
@@ -275,12 +275,12 @@ pub fn compile(
     if options.witness {
         witness::add(&mut poly.graph);
     }
-    let machine = match options.target {
-        Target::Cpu => Machine::Cpu,
-        Target::Cuda => Machine::Cuda,
+    let target = match options.target {
+        Target::Cpu => prices::Target::Cpu,
+        Target::Cuda => prices::Target::Cuda,
     };
     let mut facts = ModelFacts {
-        machine,
+        target,
         plain: Some(Plain::new(&tensor, &sites, pairs)),
         opset: Some(imported.opset),
         parameters: Some(imported.parameters as u64),
@@ -292,7 +292,7 @@ pub fn compile(
         softmax_variant: softmax_variant(
             &tensor,
             &Setting {
-                machine,
+                target,
                 users: &users,
                 inputs: &inputs,
                 tolerance: options.tolerance,

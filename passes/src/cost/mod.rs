@@ -1,4 +1,4 @@
-//! What operations cost: one table per machine, in seconds, for choosing between plans and for the estimate in the report.
+//! What operations cost: one table per target, in seconds, for choosing between plans and for the estimate in the report.
 //!
 //! Prices ([`prices`]) are milliseconds at N = 2^16 on one chain of moduli. Between the levels they are given for they are linear in the
 //! number of limbs; other rings scale with N·log N, other chains as their key switches do.
@@ -7,7 +7,7 @@ pub mod prices;
 
 use crate::ir::packed::print::linear_counts;
 use crate::ir::packed::{is_free, Kernel};
-use prices::{Machine, Measured, Prices, BOOTSTRAP_FROM, BOOTSTRAP_PER_LEVEL, LIMBS};
+use prices::{Measured, Prices, Target, BOOTSTRAP_FROM, BOOTSTRAP_PER_LEVEL, LIMBS};
 
 /// Special limbs of key switching, and limbs of a digit, of the chain that prices are given for.
 const SPECIAL: usize = 12;
@@ -173,7 +173,7 @@ pub struct CostTable {
     /// How moduli are made of limbs.
     pub chain: ChainCost,
     /// What runs the schedule.
-    pub machine: Machine,
+    pub target: Target,
 }
 
 /// Limbs of row `level` of the level table (two levels are three limbs).
@@ -189,12 +189,12 @@ impl CostTable {
             log_n,
             top,
             chain: ChainCost::BOOTSTRAPPED,
-            machine: Machine::Cpu,
+            target: Target::Cpu,
         }
     }
 
     fn prices(&self) -> &'static Prices {
-        self.machine.prices()
+        self.target.prices()
     }
 
     /// Limbs of row `level` of the level table.
@@ -358,7 +358,7 @@ mod tests {
                 log_n,
                 top: 10,
                 chain,
-                machine: Machine::Cpu,
+                target: Target::Cpu,
             };
             t.key_switch(8)
         };
@@ -368,9 +368,9 @@ mod tests {
 
     #[test]
     fn every_operation_costs_more_at_a_higher_level() {
-        for machine in [Machine::Cpu, Machine::Cuda] {
+        for target in [Target::Cpu, Target::Cuda] {
             let mut t = CostTable::bootstrapped(16, 16);
-            t.machine = machine;
+            t.target = target;
             for l in 1..=17 {
                 for price in t.prices().of_operations() {
                     assert!(t.at(price, l) >= t.at(price, l - 1) && t.at(price, l - 1) > 0.0);

@@ -1,4 +1,4 @@
-//! Prices of the machines that schedules are made for.
+//! Prices of the targets that schedules are made for.
 
 use super::ChainCost;
 use std::sync::LazyLock;
@@ -12,9 +12,9 @@ pub(super) const BOOTSTRAP_FROM: u32 = 3;
 /// Share of a bootstrap that is saved per level that its result is lower.
 pub(super) const BOOTSTRAP_PER_LEVEL: f64 = 0.001;
 
-/// What runs a schedule.
+/// What a schedule is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Machine {
+pub enum Target {
     /// Two cores with AVX-512.
     #[default]
     Cpu,
@@ -22,12 +22,12 @@ pub enum Machine {
     Cuda,
 }
 
-impl Machine {
+impl Target {
     /// The word for it in commands, reports and texts of graphs.
     pub fn name(self) -> &'static str {
         match self {
-            Machine::Cpu => "cpu",
-            Machine::Cuda => "cuda",
+            Target::Cpu => "cpu",
+            Target::Cuda => "cuda",
         }
     }
 
@@ -44,13 +44,13 @@ impl Machine {
     pub(super) fn prices(self) -> &'static Prices {
         static GPU: LazyLock<Prices> = LazyLock::new(modelled);
         match self {
-            Machine::Cpu => &CPU,
-            Machine::Cuda => &GPU,
+            Target::Cpu => &CPU,
+            Target::Cuda => &GPU,
         }
     }
 }
 
-/// Prices of one machine at N = 2^16 on [`ChainCost::BOOTSTRAPPED`].
+/// Prices of one target at N = 2^16 on [`ChainCost::BOOTSTRAPPED`].
 pub(super) struct Prices {
     /// Where they come from.
     basis: &'static str,
@@ -237,12 +237,12 @@ mod tests {
 
     #[test]
     fn a_modelled_h200_is_tens_to_hundreds_of_times_as_fast_as_two_cores() {
-        let gpu = Machine::Cuda.prices();
+        let gpu = Target::Cuda.prices();
         for (cpu, gpu) in CPU.of_operations().into_iter().zip(gpu.of_operations()) {
             for (cpu, gpu) in cpu.iter().zip(gpu) {
                 assert!((20.0..1000.0).contains(&(cpu / gpu)), "{cpu} and {gpu}");
             }
         }
-        assert!(Machine::Cpu.is_measured() && !Machine::Cuda.is_measured());
+        assert!(Target::Cpu.is_measured() && !Target::Cuda.is_measured());
     }
 }

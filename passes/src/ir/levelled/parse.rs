@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::{LevelledGraph, LevelledKernel, LevelledOp, Placement, PolicyCost};
-use crate::cost::prices::Machine;
+use crate::cost::prices::Target;
 use crate::cost::{BootstrapKind, ChainCost, CostTable};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::parse::{bound, operands, Slots};
@@ -76,10 +76,10 @@ impl Rung for Levelled {
                 self.costs.chain.bootstrap_from = Some(level);
             }
         }
-        if r.at.peek_word() == "machine" {
-            r.at.keyword("machine")?;
-            r.at.keyword(Machine::Cuda.name())?;
-            self.costs.machine = Machine::Cuda;
+        if r.at.peek_word() == "target" {
+            r.at.keyword("target")?;
+            r.at.keyword(Target::Cuda.name())?;
+            self.costs.target = Target::Cuda;
         }
         self.slots.head(r)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{LevelledGraph, LevelledKernel};
-use crate::cost::prices::Machine;
+use crate::cost::prices::Target;
 use crate::cost::{BootstrapKind, ChainCost, CostTable};
 use crate::ir::packed::print::{origin_lines, port_lines, write_plaintexts, Layouts};
 use crate::ir::text::{self, Notation};
@@ -69,7 +69,7 @@ impl LevelledGraph {
             log_n,
             top,
             chain,
-            machine,
+            target,
         } = self.costs;
         // Chains other than the usual one that bootstraps say how theirs is made.
         let made = match chain == ChainCost::BOOTSTRAPPED {
@@ -84,12 +84,12 @@ impl LevelledGraph {
                     .map_or(String::new(), |l| format!(" bootstrap {l}")),
             ),
         };
-        let target = match machine {
-            Machine::Cpu => String::new(),
-            other => format!(" machine {}", other.name()),
+        let made_for = match target {
+            Target::Cpu => String::new(),
+            other => format!(" target {}", other.name()),
         };
         let head = format!(
-            " levels {top} ring 2^{log_n}{made}{target} {}",
+            " levels {top} ring 2^{log_n}{made}{made_for} {}",
             self.geometry
         );
         let factors = &self.output_factors;
