@@ -14,6 +14,7 @@ pub mod element_maps;
 pub mod fold_centring;
 pub mod fold_linear;
 pub mod ir;
+pub mod last_position;
 pub mod linear_lowering;
 pub mod lower_attention;
 pub mod lower_evaluate;

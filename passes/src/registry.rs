@@ -13,6 +13,7 @@ use crate::ir::packed::PackedGraph;
 use crate::ir::poly::PolyGraph;
 use crate::ir::tensor::TensorGraph;
 use crate::ir::text::{Cursor, ParseError};
+use crate::last_position::LastPosition;
 use crate::lower_packed::LowerPacked;
 use crate::normalise::Normalise;
 use crate::pass::{Ir, Lower, Manager, Pass, PassError};
@@ -100,7 +101,7 @@ pub struct Entry {
 }
 
 /// All passes that run on text, in the order of the pipeline.
-pub const PASSES: [Entry; 8] = [
+pub const PASSES: [Entry; 9] = [
     Entry {
         name: "verify",
         from: "any",
@@ -112,6 +113,13 @@ pub const PASSES: [Entry; 8] = [
             LevelledGraph::STAGE => same::<LevelledGraph>(text),
             _ => same::<PolyGraph>(text),
         },
+    },
+    Entry {
+        name: LastPosition::NAME,
+        from: TensorGraph::STAGE,
+        to: TensorGraph::STAGE,
+        what: "outputs keep their last position only, and so does what only they read",
+        run: |text, _| change(&LastPosition, text),
     },
     Entry {
         name: <SubstitutePolynomials as Lower>::NAME,

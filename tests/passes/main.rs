@@ -14,6 +14,7 @@ mod defer_normalisation;
 mod emit;
 mod fold_centring;
 mod fold_linear;
+mod last_position;
 mod lower_packed;
 mod normalise;
 mod power_softmax_depth;
