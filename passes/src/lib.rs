@@ -27,6 +27,7 @@ pub mod plots;
 pub mod prepared;
 pub mod registry;
 pub mod sites;
+pub mod split_rotary;
 pub mod substitute_polynomials;
 mod substitute_softmax;
 pub mod to_poly;

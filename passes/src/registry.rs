@@ -18,6 +18,7 @@ use crate::lower_packed::LowerPacked;
 use crate::normalise::Normalise;
 use crate::pass::{Ir, Lower, Manager, Pass, PassError};
 use crate::sites::SiteRanges;
+use crate::split_rotary::SplitRotary;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
 
 /// What some passes need besides the graph.
@@ -101,7 +102,7 @@ pub struct Entry {
 }
 
 /// All passes that run on text, in the order of the pipeline.
-pub const PASSES: [Entry; 9] = [
+pub const PASSES: [Entry; 10] = [
     Entry {
         name: "verify",
         from: "any",
@@ -156,6 +157,13 @@ pub const PASSES: [Entry; 9] = [
         to: PolyGraph::STAGE,
         what: "linear maps and constant factors are composed",
         run: |text, _| change(&FoldLinear, text),
+    },
+    Entry {
+        name: SplitRotary::NAME,
+        from: PolyGraph::STAGE,
+        to: PolyGraph::STAGE,
+        what: "factors per token of wide rotary projections go into maps of their own",
+        run: |text, _| change(&SplitRotary::default(), text),
     },
     Entry {
         name: Normalise::NAME,

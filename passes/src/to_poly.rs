@@ -13,6 +13,7 @@ use crate::pass::{Lower, Manager, PassError};
 use crate::plots::{plots, Plot};
 use crate::prepared::prepared;
 use crate::sites::SiteRanges;
+use crate::split_rotary::SplitRotary;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
 
 /// Values of graph inputs or outputs by name, row by row, for one input of the batch.
@@ -89,6 +90,7 @@ fn attempt(
     manager.run(&DeferNormalisation, &mut graph)?;
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;
+    manager.run(&SplitRotary::default(), &mut graph)?;
     let calibration = &prepared(tensor, &graph, calibration)[..];
     let results = OnceCell::new();
     let annotate = AnnotateRanges {
