@@ -26,6 +26,7 @@ pub mod placement;
 pub mod plots;
 pub mod prepared;
 pub mod registry;
+pub mod share_equal;
 pub mod sites;
 pub mod split_rotary;
 pub mod substitute_polynomials;

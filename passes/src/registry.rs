@@ -17,6 +17,7 @@ use crate::last_position::LastPosition;
 use crate::lower_packed::LowerPacked;
 use crate::normalise::Normalise;
 use crate::pass::{Ir, Lower, Manager, Pass, PassError};
+use crate::share_equal::ShareEqual;
 use crate::sites::SiteRanges;
 use crate::split_rotary::SplitRotary;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
@@ -102,7 +103,7 @@ pub struct Entry {
 }
 
 /// All passes that run on text, in the order of the pipeline.
-pub const PASSES: [Entry; 10] = [
+pub const PASSES: [Entry; 11] = [
     Entry {
         name: "verify",
         from: "any",
@@ -136,6 +137,13 @@ pub const PASSES: [Entry; 10] = [
             };
             lower(&pass, &graph)
         },
+    },
+    Entry {
+        name: ShareEqual::NAME,
+        from: PolyGraph::STAGE,
+        to: PolyGraph::STAGE,
+        what: "values computed twice are computed once",
+        run: |text, _| change(&ShareEqual, text),
     },
     Entry {
         name: DeferNormalisation::NAME,

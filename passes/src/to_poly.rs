@@ -12,6 +12,7 @@ use crate::normalise::{AnnotateRanges, Normalise, Results};
 use crate::pass::{Lower, Manager, PassError};
 use crate::plots::{plots, Plot};
 use crate::prepared::prepared;
+use crate::share_equal::ShareEqual;
 use crate::sites::SiteRanges;
 use crate::split_rotary::SplitRotary;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
@@ -87,6 +88,7 @@ fn attempt(
 ) -> Result<PolyModel, PassError> {
     let mut graph = manager.lower(&SubstitutePolynomials { sites, budget }, tensor)?;
     let plots = plots(&graph);
+    manager.run(&ShareEqual, &mut graph)?;
     manager.run(&DeferNormalisation, &mut graph)?;
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;

@@ -18,6 +18,7 @@ mod last_position;
 mod lower_packed;
 mod normalise;
 mod power_softmax_depth;
+mod share_equal;
 mod split_rotary;
 mod substitute_polynomials;
 mod substitute_softmax;

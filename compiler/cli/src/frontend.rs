@@ -20,6 +20,7 @@ use heron_passes::cost::prices::Machine;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::last_position::LastPosition;
 use heron_passes::pass::{Manager, PassError};
+use heron_passes::sites::SiteRanges;
 use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 use heron_passes::witness;
@@ -246,7 +247,6 @@ pub fn compile(
     }
     if options.positions == Positions::Last {
         outputs = last_positions(&outputs).at(model)?;
-        manager.run(&LastPosition, &mut tensor)?;
     }
     let most = inputs_worth_running(imported.parameters);
     let (source, mut users) = match &calibration {
@@ -273,8 +273,15 @@ pub fn compile(
             .extend(user)
             .map_err(|e| Failure::new("range", e.to_string()))?;
     }
-    let sites =
+    let mut sites =
         calibrate_ranges(&mut tensor, &users).map_err(|e| Failure::new("range", e.to_string()))?;
+    manager.enter("onnx", &tensor)?;
+    if options.positions == Positions::Last {
+        // Ranges are those of all positions: each input has one last position, too few to fit functions by.
+        sites.write(&mut tensor);
+        manager.run(&LastPosition, &mut tensor)?;
+        sites = SiteRanges::of(&tensor);
+    }
     let mut plain = PlainModel {
         path: model.into(),
         inputs: imported.all_inputs,
@@ -282,7 +289,6 @@ pub fn compile(
         own: None,
     };
     let (inputs, reference) = plain.calibration(&tensor, &imported.client, &users, most)?;
-    manager.enter("onnx", &tensor)?;
     // What approximations and the variant reckon with; the model's own set is chosen below.
     let named = ParameterSet::new(options.profile)?;
     let mut poly = to_poly(
