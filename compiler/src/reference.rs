@@ -114,8 +114,20 @@ impl Reference {
         }
     }
 
-    /// Runs one input; returns the outputs in order, row-major, without batch axis. Inputs that are not given are zeros.
+    /// Runs one input; returns the outputs in order, row-major, without batch axis; of an output whose last position is kept that one.
+    /// Inputs that are not given are zeros.
     pub fn run(&self, number: usize, input: &UserInput) -> Result<Vec<Vec<f64>>, ReferenceError> {
+        let mut out = self.run_whole(number, input)?;
+        for (values, spec) in out.iter_mut().zip(&self.outputs) {
+            let kept: usize = spec.shape.iter().product();
+            if spec.last && values.len() > kept {
+                values.drain(..values.len() - kept);
+            }
+        }
+        Ok(out)
+    }
+
+    fn run_whole(&self, number: usize, input: &UserInput) -> Result<Vec<Vec<f64>>, ReferenceError> {
         let failed = |reason: String| ReferenceError::Run { number, reason };
         let plan = match &self.engine {
             Engine::Tract(plan) => plan,

@@ -71,9 +71,13 @@ pub fn shift_ways(g: Geometry, cols: usize, heads: usize) -> usize {
 }
 
 /// The layout of a matrix of `rows` × `cols`. Rows beyond `rows` hold copies of the first ones, so that what is done to each row
-/// needs no mask; free positions hold copies of the features where they are whole powers of two.
+/// needs no mask; free positions hold copies of the features where they are whole powers of two. A single row takes the places of other
+/// tokens for more features before it takes more ciphertexts.
 pub fn matrix_layout(g: Geometry, rows: usize, cols: usize, features: Features) -> Layout {
     let Features { heads, shifted } = features;
+    if rows == 1 && heads == 1 {
+        return row_layout(g, cols);
+    }
     let room = g.lanes * g.windows();
     let width = padded_width(cols, heads, room);
     let ciphertexts = width.div_ceil(room);
@@ -111,6 +115,20 @@ pub fn matrix_layout(g: Geometry, rows: usize, cols: usize, features: Features) 
         (false, false) => "features",
     };
     Layout::new(cells, note)
+}
+
+/// One row over all slots, repeated where it is short.
+fn row_layout(g: Geometry, cols: usize) -> Layout {
+    let room = g.virtual_slots();
+    let width = padded_width(cols, 1, room);
+    let cells = (0..width.div_ceil(room))
+        .map(|k| {
+            let places = (0..room).map(|slot| (k * room + slot) % width);
+            let held = places.map(|p| u32::try_from(p).ok().filter(|_| p < cols));
+            held.collect()
+        })
+        .collect();
+    Layout::new(cells, "features")
 }
 
 /// Layout of one factor per head and token, broadcast over a matrix or over scores.

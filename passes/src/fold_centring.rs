@@ -1,8 +1,8 @@
 //! fold-centring: poly → poly.
 //! before   %x1 = add %x0, %f                      after   the maps that write %x0 and %f have centred columns,
 //!          %c = linear %x1, I − 11ᵀ/d                     and %c is %x1
-//! Needs    every reader of the residual stream starts by centring (LayerNorm), every writer is a linear map without `post`
-//!          factors or an embedding table; otherwise the stream is left alone.
+//! Needs    every reader of the residual stream starts by centring (LayerNorm) or chooses rows of it for such readers, every writer
+//!          is a linear map without `post` factors or an embedding table; otherwise the stream is left alone.
 //! Error    none: LayerNorm does not see the mean.    Depth  one level less per LayerNorm.
 //! Refuses  nothing: a stream it cannot centre stays as it is, which is correct and only deeper.
 //! Source   ours: x − mean(x) is linear, so that it may be done where x is written.
@@ -38,6 +38,7 @@ impl Pass for FoldCentring {
             };
             let c = centring(cols);
             match &mut graph.node_mut(v).op {
+                PolyOp::Linear(linear) if mixes_rows_only(linear) => {}
                 PolyOp::Linear(linear) => *linear = composed(linear, &c, rows, rows, cols),
                 PolyOp::Input {
                     client: ClientInput::Embedding { table, .. },
@@ -76,6 +77,17 @@ fn centres(graph: &PolyGraph, v: ValueId) -> Option<ValueId> {
     }
 }
 
+/// Whether a map makes rows of whole rows (choosing or averaging positions): what has no mean before has none after.
+fn mixes_rows_only(linear: &Linear) -> bool {
+    let [term] = &linear.terms[..] else {
+        return false;
+    };
+    let w = &term.weight;
+    let identity =
+        || (0..w.data.len()).all(|i| w.data[i] == f64::from(u8::from(i / w.cols == i % w.cols)));
+    linear.bias.is_none() && term.post.is_none() && w.rows == w.cols && identity()
+}
+
 fn is_centring(linear: &Linear, cols: usize) -> bool {
     linear.terms.len() == 1 && linear.terms[0].weight.rows == cols && *linear == centring(cols)
 }
@@ -104,7 +116,11 @@ fn meanless(graph: &PolyGraph) -> BTreeSet<ValueId> {
             .copied()
             .filter(|&v| {
                 let users = graph.users(v);
-                let is_sum = |v: ValueId| matches!(graph.node(v).op, PolyOp::Add | PolyOp::Sub);
+                let is_sum = |v: ValueId| match &graph.node(v).op {
+                    PolyOp::Add | PolyOp::Sub => true,
+                    PolyOp::Linear(linear) => mixes_rows_only(linear),
+                    _ => false,
+                };
                 !users.is_empty()
                     && graph.outputs.iter().all(|(_, o)| *o != v)
                     && users

@@ -13,10 +13,13 @@ use crate::ir::packed::PackedGraph;
 use crate::ir::poly::PolyGraph;
 use crate::ir::tensor::TensorGraph;
 use crate::ir::text::{Cursor, ParseError};
+use crate::last_position::LastPosition;
 use crate::lower_packed::LowerPacked;
 use crate::normalise::Normalise;
 use crate::pass::{Ir, Lower, Manager, Pass, PassError};
+use crate::share_equal::ShareEqual;
 use crate::sites::SiteRanges;
+use crate::split_rotary::SplitRotary;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
 
 /// What some passes need besides the graph.
@@ -100,7 +103,7 @@ pub struct Entry {
 }
 
 /// All passes that run on text, in the order of the pipeline.
-pub const PASSES: [Entry; 8] = [
+pub const PASSES: [Entry; 11] = [
     Entry {
         name: "verify",
         from: "any",
@@ -112,6 +115,13 @@ pub const PASSES: [Entry; 8] = [
             LevelledGraph::STAGE => same::<LevelledGraph>(text),
             _ => same::<PolyGraph>(text),
         },
+    },
+    Entry {
+        name: LastPosition::NAME,
+        from: TensorGraph::STAGE,
+        to: TensorGraph::STAGE,
+        what: "outputs keep their last position only, and so does what only they read",
+        run: |text, _| change(&LastPosition, text),
     },
     Entry {
         name: <SubstitutePolynomials as Lower>::NAME,
@@ -127,6 +137,13 @@ pub const PASSES: [Entry; 8] = [
             };
             lower(&pass, &graph)
         },
+    },
+    Entry {
+        name: ShareEqual::NAME,
+        from: PolyGraph::STAGE,
+        to: PolyGraph::STAGE,
+        what: "values computed twice are computed once",
+        run: |text, _| change(&ShareEqual, text),
     },
     Entry {
         name: DeferNormalisation::NAME,
@@ -148,6 +165,13 @@ pub const PASSES: [Entry; 8] = [
         to: PolyGraph::STAGE,
         what: "linear maps and constant factors are composed",
         run: |text, _| change(&FoldLinear, text),
+    },
+    Entry {
+        name: SplitRotary::NAME,
+        from: PolyGraph::STAGE,
+        to: PolyGraph::STAGE,
+        what: "factors per token of wide rotary projections go into maps of their own",
+        run: |text, _| change(&SplitRotary::default(), text),
     },
     Entry {
         name: Normalise::NAME,

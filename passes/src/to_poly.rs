@@ -12,7 +12,9 @@ use crate::normalise::{AnnotateRanges, Normalise, Results};
 use crate::pass::{Lower, Manager, PassError};
 use crate::plots::{plots, Plot};
 use crate::prepared::prepared;
+use crate::share_equal::ShareEqual;
 use crate::sites::SiteRanges;
+use crate::split_rotary::SplitRotary;
 use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
 
 /// Values of graph inputs or outputs by name, row by row, for one input of the batch.
@@ -86,9 +88,11 @@ fn attempt(
 ) -> Result<PolyModel, PassError> {
     let mut graph = manager.lower(&SubstitutePolynomials { sites, budget }, tensor)?;
     let plots = plots(&graph);
+    manager.run(&ShareEqual, &mut graph)?;
     manager.run(&DeferNormalisation, &mut graph)?;
     manager.run(&FoldCentring, &mut graph)?;
     manager.run(&FoldLinear, &mut graph)?;
+    manager.run(&SplitRotary::default(), &mut graph)?;
     let calibration = &prepared(tensor, &graph, calibration)[..];
     let results = OnceCell::new();
     let annotate = AnnotateRanges {

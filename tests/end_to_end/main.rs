@@ -5,6 +5,7 @@ mod compiled;
 mod families;
 mod four_processes;
 mod independent;
+mod last_position;
 mod model_snapshots;
 mod predicted;
 mod random;

@@ -333,3 +333,25 @@ fn weights_of_sums_and_values_and_factors_of_scores_are_kept() {
         check("weighted", &graph, slots, batch);
     }
 }
+
+/// Choosing a position of 8 and projecting it to `out` features, with 16 slots per token.
+fn next_token(out: usize) -> (PolyGraph, PackedGraph) {
+    let mut m = Model::new("next_token");
+    let x = m.input("x", 8, 16);
+    let last = m.mixed("last", x, 1, 16);
+    let y = m.dense("logits", last, out);
+    m.graph.outputs.push(("logits".into(), y));
+    let packed = lower(&m.graph, 128, Some(1));
+    (m.graph, packed)
+}
+
+#[test]
+fn one_row_takes_the_slots_of_other_tokens_before_more_ciphertexts() {
+    for (out, ciphertexts) in [(10, 1), (100, 1), (128, 1), (300, 3)] {
+        let (poly, packed) = next_token(out);
+        assert!(difference(&poly, &packed) <= 1e-9, "{out} features");
+        let (_, y) = packed.graph.outputs[0];
+        let layout = &packed.graph.node(y).op.layout;
+        assert_eq!(layout.ciphertexts(), ciphertexts, "{out} features");
+    }
+}

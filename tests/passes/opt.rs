@@ -2,9 +2,11 @@
 
 use heron_passes::assign_levels::{AssignLevels, Placing};
 use heron_passes::cost::CostTable;
+use heron_passes::last_position::LastPosition;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Lower, Manager, Stage};
 use heron_passes::registry::{run, OptError, Settings, PASSES};
+use heron_passes::sites::SiteRanges;
 use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
 use heron_passes::to_poly::{to_poly, Named};
 
@@ -18,11 +20,17 @@ const SETTINGS: Settings = Settings {
     tighten: 1.0,
 };
 
-/// Every stage of the toy block as the manager dumps it: (pass, rung, text), the tensor graph first.
+/// Every stage of the toy block, cut to its last position, as the manager dumps it: (pass, rung, text), the tensor graph first.
 fn dumped() -> Vec<(String, String, String)> {
     let (mut tensor, sites) = toy_block(4);
     sites.write(&mut tensor);
-    let sites = &sites;
+    let mut stages = Vec::new();
+    let mut manager = Manager::new().with_sink(Box::new(|s: Stage| {
+        stages.push((s.pass.to_string(), s.stage.to_string(), s.text.to_string()))
+    }));
+    manager.enter("onnx", &tensor).unwrap();
+    manager.run(&LastPosition, &mut tensor).unwrap();
+    let sites = &SiteRanges::of(&tensor);
     let fine = SubstitutePolynomials {
         sites,
         budget: Budget::default().tightened(1e4),
@@ -40,11 +48,6 @@ fn dumped() -> Vec<(String, String, String)> {
                 .collect()
         })
         .collect();
-    let mut stages = Vec::new();
-    let mut manager = Manager::new().with_sink(Box::new(|s: Stage| {
-        stages.push((s.pass.to_string(), s.stage.to_string(), s.text.to_string()))
-    }));
-    manager.enter("onnx", &tensor).unwrap();
     let poly = to_poly(
         &tensor,
         sites,

@@ -18,7 +18,9 @@ use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::cost::prices;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
+use heron_passes::last_position::LastPosition;
 use heron_passes::pass::{Manager, PassError};
+use heron_passes::sites::SiteRanges;
 use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 use heron_passes::witness;
@@ -192,6 +194,26 @@ fn prepared(graph: &TensorGraph, user: &UserInput) -> Outcome<Named> {
     Ok(found)
 }
 
+/// The outputs cut to their last position; at least one must have several.
+fn last_positions(outputs: &[OutputSpec]) -> Outcome<Vec<OutputSpec>> {
+    let cut: Result<Vec<OutputSpec>, _> = outputs.iter().map(OutputSpec::last_position).collect();
+    let cut = cut.map_err(|o| Failure::new("shape", o.to_string()))?;
+    if cut.iter().any(|o| o.last) {
+        return Ok(cut);
+    }
+    let found: Vec<String> = outputs
+        .iter()
+        .map(|o| format!("`{}` {:?}", o.name, o.shape))
+        .collect();
+    Err(Failure::new(
+        "shape",
+        format!(
+            "--positions last needs an output of shape [positions, features], found {}; compile with --positions all",
+            found.join(", ")
+        ),
+    ))
+}
+
 /// Compiles a model: imports, calibrates, runs the passes, writes the schedule. `dump_ir`: a folder for the text of every stage.
 pub fn compile(
     model: &Path,
@@ -201,9 +223,6 @@ pub fn compile(
     if options.head == Side::Client {
         return Err(Failure::not_yet("--head client", "use --head server"));
     }
-    if options.positions == Positions::Last {
-        return Err(Failure::not_yet("--positions last", "use --positions all"));
-    }
     let shapes = Shapes(options.shape.iter().cloned().collect());
     let calibration = calibration(model, options.calibration.as_deref())?;
     let arrays = match &calibration {
@@ -212,6 +231,23 @@ pub fn compile(
     };
     let imported = onnx::import_with_arrays(model, &shapes, arrays)?;
     let mut tensor = imported.graph;
+    let mut outputs = imported.outputs;
+    let mut trouble = None;
+    let mut manager = Manager::new();
+    if let Some(folder) = dump_ir {
+        std::fs::create_dir_all(folder).at(folder)?;
+        manager = manager.with_sink(Box::new(|stage| {
+            let name = format!("{:02}-{}.{}", stage.number, stage.pass, stage.stage);
+            let path = folder.join(name);
+            if let Err(e) = heron_schedule::atomic::write_bytes(&path, false, stage.text.as_bytes())
+            {
+                trouble.get_or_insert(Failure::from(e).at(&path));
+            }
+        }));
+    }
+    if options.positions == Positions::Last {
+        outputs = last_positions(&outputs).at(model)?;
+    }
     let most = inputs_worth_running(imported.parameters);
     let (source, mut users) = match &calibration {
         Calibration::Arrays(path, arrays) => {
@@ -237,29 +273,22 @@ pub fn compile(
             .extend(user)
             .map_err(|e| Failure::new("range", e.to_string()))?;
     }
-    let sites =
+    let mut sites =
         calibrate_ranges(&mut tensor, &users).map_err(|e| Failure::new("range", e.to_string()))?;
+    manager.enter("onnx", &tensor)?;
+    if options.positions == Positions::Last {
+        // Ranges are those of all positions: each input has one last position, too few to fit functions by.
+        sites.write(&mut tensor);
+        manager.run(&LastPosition, &mut tensor)?;
+        sites = SiteRanges::of(&tensor);
+    }
     let mut plain = PlainModel {
         path: model.into(),
         inputs: imported.all_inputs,
-        outputs: imported.outputs,
+        outputs,
         own: None,
     };
     let (inputs, reference) = plain.calibration(&tensor, &imported.client, &users, most)?;
-    let mut trouble = None;
-    let mut manager = Manager::new();
-    if let Some(folder) = dump_ir {
-        std::fs::create_dir_all(folder).at(folder)?;
-        manager = manager.with_sink(Box::new(|stage| {
-            let name = format!("{:02}-{}.{}", stage.number, stage.pass, stage.stage);
-            let path = folder.join(name);
-            if let Err(e) = heron_schedule::atomic::write_bytes(&path, false, stage.text.as_bytes())
-            {
-                trouble.get_or_insert(Failure::from(e).at(&path));
-            }
-        }));
-    }
-    manager.enter("onnx", &tensor)?;
     // What approximations and the variant reckon with; the model's own set is chosen below.
     let named = ParameterSet::new(options.profile)?;
     let mut poly = to_poly(

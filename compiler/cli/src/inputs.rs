@@ -180,8 +180,14 @@ impl OutputSet {
         arrays
     }
 
-    /// Expected results from a file: the outputs' names, or `out_NAME`.
-    pub fn expected(program: &Program, arrays: &Arrays, count: usize) -> Outcome<OutputSet> {
+    /// Expected results from a file: the outputs' names, or `out_NAME`. `last`: results of more positions than the program has are those
+    /// of the whole model, of which the last counts.
+    pub fn expected(
+        program: &Program,
+        arrays: &Arrays,
+        count: usize,
+        last: bool,
+    ) -> Outcome<OutputSet> {
         let mut ports = Vec::new();
         for port in &program.outputs {
             if is_witness(port) {
@@ -198,13 +204,17 @@ impl OutputSet {
                     Failure::new("mismatch", format!("no array `{name}` (or out_{name})"))
                 })?;
             let size: usize = port.shape.iter().map(|&d| d as usize).product();
+            let positions = match array.shape[..] {
+                [_, positions, features] if last && size == features => positions,
+                _ => 1,
+            };
             let values: Vec<Vec<f64>> = array
                 .data
-                .chunks_exact(size.max(1))
+                .chunks_exact((positions * size).max(1))
                 .take(count)
-                .map(<[f64]>::to_vec)
+                .map(|one| one[one.len() - size..].to_vec())
                 .collect();
-            if array.data.len() != array.batch() * size || values.len() < count {
+            if array.data.len() != array.batch() * positions * size || values.len() < count {
                 return Err(Failure::new(
                     "shape",
                     format!(

@@ -40,6 +40,31 @@ pub struct OutputSpec {
     pub name: String,
     /// Shape for one input, without the batch axis.
     pub shape: Vec<usize>,
+    /// Whether the model makes more positions, of which only the last is kept.
+    pub last: bool,
+}
+
+impl OutputSpec {
+    /// The last position alone. Outputs of one position stay; fails where it is not clear which axis counts positions.
+    pub fn last_position(&self) -> Result<OutputSpec, Obstacle> {
+        match self.shape[..] {
+            [] | [_] | [1, _] => Ok(self.clone()),
+            [_, features] => Ok(OutputSpec {
+                name: self.name.clone(),
+                shape: vec![1, features],
+                last: true,
+            }),
+            _ => Err(Obstacle::new(
+                ErrorKind::Shape,
+                &self.name,
+                format!(
+                    "the last position of an output of shape [positions, features] can be chosen, found {:?}",
+                    self.shape
+                ),
+                "compile with --positions all, or reshape the output before exporting",
+            )),
+        }
+    }
 }
 
 /// A model as a tensor graph, without ranges.
@@ -201,6 +226,7 @@ fn run_checked(
     let outputs = outputs
         .iter()
         .map(|(name, v)| OutputSpec {
+            last: false,
             name: name.clone(),
             shape: match v.shape() {
                 [1, rest @ ..] if batched => rest.to_vec(),

@@ -1,7 +1,7 @@
 //! `heron infer`: compile, make keys, encrypt, run, decrypt and compare, in one process.
 
 use super::{by_kind, print_json, print_text};
-use crate::args::{BackendChoice, CompileOptions, Infer, ServerBackend, TextOrJson};
+use crate::args::{BackendChoice, CompileOptions, Infer, Positions, ServerBackend, TextOrJson};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
 use crate::failure::{At, Outcome};
@@ -114,7 +114,8 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
     let reference = match (&args.expect, &model) {
         (Some(path), _) => {
             let arrays = npz::read(path)?;
-            Some(OutputSet::expected(&program, &arrays, inputs.count).at(path)?)
+            let last = args.options.positions == Positions::Last;
+            Some(OutputSet::expected(&program, &arrays, inputs.count, last).at(path)?)
         }
         (None, Some(model)) => Some(model.reference(&program, &arrays, inputs.count)?),
         (None, None) => None,
