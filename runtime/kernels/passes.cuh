@@ -22,13 +22,6 @@ HERON_DEVICE void butterfly(i32& u, i32& v, i32 w, const Prime& p) {
     u = sum;
 }
 
-// Where a thread's points of one pass are: element e at base + e · stride.
-struct Group {
-    u32 block;
-    u32 offset;
-    u32 base;
-};
-
 // Pass PASS of a forward transform. `root` is the twiddle's index at stage 0: 1 for a whole transform.
 template <int STAGES, int RADIX, int PASS, class Tile>
 HERON_DEVICE void forward_pass(Tile& tile, u32 thread, u32 root, const i32* twiddles, const Prime& p) {

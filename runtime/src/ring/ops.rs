@@ -252,14 +252,6 @@ impl RingContext {
         kernels::inner_product_pair(self.instruction_set(), self.reducer(id), to, triples);
     }
 
-    /// `to += from` for one bare limb.
-    ///
-    /// # Panics
-    /// If lengths differ or are no multiple of 16.
-    pub fn limb_add(&self, id: LimbId, to: &mut [u32], from: &[u32]) {
-        kernels::add(self.instruction_set(), self.modulus(id).value(), to, from);
-    }
-
     /// `to += from * factor` for one bare limb, `factor` below the prime.
     ///
     /// # Panics
