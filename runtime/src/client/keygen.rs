@@ -1,7 +1,7 @@
 //! Key generation: the client's key and the evaluation keys a schedule asks for, each at the limbs it is used at and no other.
 
 use super::secret::{SecretKey, SecretPoly};
-use crate::ring::{LimbId, RandomSource, RingContext};
+use crate::ring::{LimbId, RandomSource, RingContext, Words};
 use crate::rlwe::{KeyKind, KeyRequest, KeySet, KeySwitchingKey, KeyWords, RlweContext, RlweError};
 use heron_schedule::params::{KeySecurity, Level, SecretKind};
 use rayon::prelude::*;
@@ -193,7 +193,7 @@ impl KeyPlan {
         let n = ring.degree();
         let order: Vec<LimbId> = self.limbs.iter().chain(&self.special).copied().collect();
         let words = KeySwitchingKey::word_count(n, order.len(), self.digits.len());
-        let mut words = vec![0u32; words];
+        let mut words = Words::zeroed(words);
         let name = match self.kind {
             KeyKind::Relinearisation => [0, 1],
             KeyKind::Galois(g) => [1, u64::from(g.value())],

@@ -19,6 +19,7 @@ pub mod rescale;
 pub mod sampling;
 mod simd;
 mod sparse;
+pub mod words;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,3 +34,4 @@ pub use pool::Buffer;
 pub(crate) use rescale::Kept;
 pub use sampling::RandomSource;
 pub use simd::InstructionSet;
+pub use words::Words;

@@ -3,6 +3,7 @@
 //! A fresh buffer of some megabytes costs more in page faults than the arithmetic done in it, so dropped buffers are kept, by
 //! size, for the next taker. Recycled contents are arbitrary residues: a holder of secrets zeroizes before dropping.
 
+use super::words::Words;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
@@ -14,7 +15,7 @@ pub const KEPT_BYTES: usize = 1 << 30;
 /// Kept buffers of one size, and when that size was last asked for or given back.
 #[derive(Default)]
 struct Shelf {
-    buffers: Vec<Vec<u32>>,
+    buffers: Vec<Words>,
     used: u64,
 }
 
@@ -32,7 +33,7 @@ static SHELVES: Mutex<Shelves> = Mutex::new(Shelves {
 
 impl Shelves {
     /// A kept buffer of `class` words, or the smallest that is at most half as large again: what an earlier level left serves the next one.
-    fn take(&mut self, class: usize) -> Option<Vec<u32>> {
+    fn take(&mut self, class: usize) -> Option<Words> {
         self.clock += 1;
         let fitting = self.by_length.range_mut(class..=class + class / 2);
         let (length, shelf) = fitting
@@ -44,7 +45,7 @@ impl Shelves {
     }
 
     /// Keeps a buffer. Returns what is too much now: buffers of the sizes that nobody has used for longest.
-    fn put(&mut self, words: Vec<u32>) -> Vec<Vec<u32>> {
+    fn put(&mut self, words: Words) -> Vec<Words> {
         self.clock += 1;
         self.bytes += 4 * words.len();
         let shelf = self.by_length.entry(words.len()).or_default();
@@ -69,7 +70,7 @@ impl Shelves {
 /// A vector of words that returns to the pool when dropped.
 pub struct Buffer {
     /// At least `length` words.
-    words: Vec<u32>,
+    words: Words,
     length: usize,
 }
 
@@ -87,7 +88,7 @@ impl Buffer {
         let recycled = SHELVES.lock().ok();
         let recycled = recycled.and_then(|mut shelves| shelves.take(class));
         Self {
-            words: recycled.unwrap_or_else(|| vec![0; class]),
+            words: recycled.unwrap_or_else(|| Words::zeroed(class)),
             length,
         }
     }
@@ -97,12 +98,6 @@ impl Buffer {
         let mut buffer = Self::scratch(length);
         buffer.fill(0);
         buffer
-    }
-
-    /// Takes over an existing vector, which joins the pool on drop if its size is one of the pool's.
-    pub fn from_vec(words: Vec<u32>) -> Self {
-        let length = words.len();
-        Self { words, length }
     }
 
     /// Shortens to `length` words.
@@ -122,9 +117,7 @@ pub fn release_all() {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
-        // A vector from elsewhere may have spare capacity, which the shelf would strand, or a size that nobody asks for.
-        let ours = words.capacity() == words.len() && size_class(words.len()) == words.len();
-        if words.is_empty() || !ours {
+        if words.is_empty() {
             return;
         }
         // Outside the lock: giving pages back takes the system a while.
@@ -191,7 +184,7 @@ mod tests {
     #[test]
     fn a_kept_buffer_serves_sizes_down_to_two_thirds_of_its_own() {
         let mut shelves = shelves();
-        assert!(shelves.put(vec![0; 1500]).is_empty());
+        assert!(shelves.put(Words::zeroed(1500)).is_empty());
         assert!(shelves.take(1501).is_none());
         assert!(shelves.take(999).is_none());
         assert_eq!(shelves.take(1000).map(|w| w.len()), Some(1500));
@@ -205,10 +198,10 @@ mod tests {
         // Zeroed pages that nobody touches take no memory.
         let half = KEPT_BYTES / 8;
         let old = half + 16;
-        assert!(shelves.put(vec![0; old]).is_empty());
-        assert!(shelves.put(vec![0; half - 16]).is_empty());
-        let dropped = shelves.put(vec![0; half - 16]);
-        assert_eq!(dropped.iter().map(Vec::len).collect::<Vec<_>>(), [old]);
+        assert!(shelves.put(Words::zeroed(old)).is_empty());
+        assert!(shelves.put(Words::zeroed(half - 16)).is_empty());
+        let dropped = shelves.put(Words::zeroed(half - 16));
+        assert_eq!(dropped.iter().map(|w| w.len()).collect::<Vec<_>>(), [old]);
         assert_eq!(shelves.bytes, 8 * (half - 16));
     }
 }

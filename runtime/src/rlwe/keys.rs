@@ -1,7 +1,7 @@
 //! Key-switching keys and the set of them a server holds. Their generation needs a secret and lives in `client`.
 
 use super::RlweError;
-use crate::ring::{GaloisElement, LimbId};
+use crate::ring::{GaloisElement, LimbId, Words};
 use heron_schedule::params::Level;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ impl std::fmt::Display for KeyKind {
 /// Where a key's residues live.
 pub enum KeyWords {
     /// In memory.
-    Owned(Vec<u32>),
+    Owned(Words),
     /// In a mapped `server.keys`, from this byte (a multiple of 4) on.
     Mapped {
         /// The file.

@@ -5,7 +5,7 @@ use super::envelope::{
 };
 use super::ring_header::{self, read_limbs, write_limbs};
 use super::FormatError;
-use crate::ring::{GaloisElement, LimbId};
+use crate::ring::{GaloisElement, LimbId, Words};
 use crate::rlwe::{KeyKind, KeySet, KeySwitchingKey, KeyWords, RlweContext};
 use rayon::prelude::*;
 use std::fs::File;
@@ -234,7 +234,7 @@ impl Entry {
                 words: bytes.len() / 4,
             }
         } else {
-            KeyWords::Owned(bytes_to_words(bytes))
+            KeyWords::Owned(Words::from(&bytes_to_words(bytes)[..]))
         };
         let order: Vec<LimbId> = self.limbs.iter().chain(&self.special).copied().collect();
         check_canonical(context, &order, words.as_slice(), "key residues")?;
