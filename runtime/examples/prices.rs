@@ -16,6 +16,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Slots after which the weights of many features in few tokens' lanes repeat.
+const PERIOD: usize = 256;
 /// Rotations there are keys for.
 const STEPS: i64 = 8;
 
@@ -37,10 +39,20 @@ where
         basis: Basis,
     ) -> Result<Arc<Plaintext<P>>, CkksError> {
         let context = self.evaluator.context();
-        let plain =
-            Plaintext::encode_real(context, self.encoder, self.slots, level, self.scale, basis)?;
+        let plain = Plaintext::encode_real_compressed(
+            context,
+            self.encoder,
+            self.slots,
+            level,
+            self.scale,
+            basis,
+        )?;
         let poly = self.evaluator.backend().upload(plain.poly());
         Ok(Arc::new(Plaintext::from_parts(poly, level, self.scale)))
+    }
+
+    fn words(&self, _: usize) -> Option<usize> {
+        Some(2 * self.slots.len())
     }
 }
 
@@ -177,6 +189,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         say("linear_giant", level, giant, giant);
         let rest = least - 4.0 * product - baby;
         say("linear_rest", level, rest, rest);
+        let diagonals = Encoded {
+            slots: &slots[..PERIOD],
+            ..diagonals
+        };
+        let run = |name: &str, terms| {
+            let outputs = map(8, 8, terms);
+            time(name, level, 3, || {
+                evaluator.linear(&[&c], &outputs, &diagonals)
+            })
+        };
+        let few = run("periodic_8_8_8", 8);
+        let many = run("periodic_8_8_64", 64);
+        let product = (many - few) / (8.0 * 56.0);
+        say("periodic_product", level, product, product);
     }
     Ok(())
 }

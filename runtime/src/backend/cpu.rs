@@ -1,7 +1,7 @@
 //! The CPU: thin calls to `ring`, parallel over limbs.
 
 use super::fused::KeyShape;
-use super::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
+use super::{Backend, Decomposition, LinearProduct, LinearSource, Pairs, Rotation, Switch, Triple};
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweContext, RlweError, RowLimbs};
 use num_bigint::BigInt;
@@ -225,6 +225,15 @@ impl Backend for Cpu {
         row: &RowLimbs,
     ) -> Result<(RnsPoly, RnsPoly), RlweError> {
         self.fused_switch_and_divide(digits, switch, row)
+    }
+
+    fn rotated_sums(
+        &self,
+        sources: &[LinearSource<'_, RnsPoly>],
+        sums: &[Vec<LinearProduct<'_, RnsPoly>>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<RnsPoly>, RlweError> {
+        self.limbwise_rotated_sums(sources, sums, row)
     }
 
     fn sums(&self, sums: &[Vec<Triple<'_, RnsPoly>>], row: &RowLimbs) -> Pairs<RnsPoly> {

@@ -1,7 +1,7 @@
 //! The CPU's fused runs against the single operations that they stand for, bit for bit. Toy ring: not secure.
 
 use super::compose;
-use super::{Backend, Rotation, Switch, Triple};
+use super::{Backend, LinearProduct, LinearSource, Rotation, Switch, Triple};
 use crate::ckks::testing::{step, Lab};
 use crate::ring::RnsPoly;
 use crate::rlwe::KeyKind;
@@ -84,6 +84,38 @@ fn fused_key_switches_and_sums_equal_the_single_operations_bit_for_bit() {
         assert_eq!(
             residues(&backend.sums(&sums, row)),
             residues(&compose::sums(backend, &sums, row))
+        );
+
+        let (still, moved) = (None, |i: usize| Some(rotations[i]));
+        let linear_source = |digits, rotations| LinearSource {
+            pair: (c0, c1),
+            digits,
+            rotations,
+        };
+        let sources = [
+            linear_source(Some(digits.clone()), vec![moved(1), still, moved(0)]),
+            linear_source(None, vec![still]),
+            linear_source(None, vec![moved(2), moved(2)]),
+        ];
+        let product = |source, rotation, plaintext| LinearProduct {
+            source,
+            rotation,
+            plaintext,
+        };
+        let sums: Vec<Vec<LinearProduct<'_, RnsPoly>>> = vec![
+            vec![
+                product(0, 0, &fused[0].0),
+                product(2, 1, &fused[0].1),
+                product(1, 0, &fused[2].0),
+            ],
+            (0..260).map(|i| product(0, i % 3, &fused[1].0)).collect(),
+            Vec::new(),
+        ];
+        let fused = backend.rotated_sums(&sources, &sums, row);
+        let single = compose::rotated_sums(backend, &sources, &sums, row);
+        assert_eq!(
+            residues(&fused.expect("sums")),
+            residues(&single.expect("sums"))
         );
     }
 }

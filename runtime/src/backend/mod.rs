@@ -7,6 +7,7 @@ mod fused;
 #[cfg(test)]
 mod fused_tests;
 pub mod gpu;
+mod rotated_sums;
 
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
@@ -43,6 +44,26 @@ pub struct Switch<'a, P> {
     pub element: Option<GaloisElement>,
     /// The limbs of the result: those of the row or of one below it.
     pub lo: &'a [LimbId],
+}
+
+/// A ciphertext of which a linear map multiplies rotations.
+pub struct LinearSource<'a, P> {
+    /// Both halves, on the row's limbs.
+    pub pair: (&'a P, &'a P),
+    /// The digits of the second half, where something is rotated.
+    pub digits: Option<Decomposition<'a, P>>,
+    /// The rotations that are multiplied; `None` is the ciphertext as it is.
+    pub rotations: Vec<Option<Rotation<'a>>>,
+}
+
+/// One product of a linear map.
+pub struct LinearProduct<'a, P> {
+    /// Number of the source.
+    pub source: usize,
+    /// Number of the rotation among those of its source.
+    pub rotation: usize,
+    /// What it is multiplied by, on the row's QP; may be compressed ([`RnsPoly::compressed`]).
+    pub plaintext: &'a P,
 }
 
 /// (a, b, c), of which a·b and a·c are summed; a may be compressed ([`RnsPoly::compressed`]).
@@ -171,6 +192,18 @@ pub trait Backend: Send + Sync {
         Self: Sized,
     {
         compose::switch_and_divide(self, digits, switch, row)
+    }
+    /// Each sum of plaintext · P · rotation (source) under the main secret, on the row's QP.
+    fn rotated_sums(
+        &self,
+        sources: &[LinearSource<'_, Self::Poly>],
+        sums: &[Vec<LinearProduct<'_, Self::Poly>>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<Self::Poly>, RlweError>
+    where
+        Self: Sized,
+    {
+        compose::rotated_sums(self, sources, sums, row)
     }
     /// Several [`Backend::inner_product_pair`] on the row's QP, which may share factors.
     fn sums(&self, sums: &[Vec<Triple<'_, Self::Poly>>], row: &RowLimbs) -> Pairs<Self::Poly>

@@ -1,16 +1,14 @@
 //! Linear maps on slots by diagonals: baby-step giant-step with double hoisting (eprint 2014/106, 2018/244, 2020/1203).
 //!
 //! Each source is decomposed once for all its babies; rotated sources stay in QP, are multiplied there by plaintexts that hold the special
-//! limbs too, and are summed per giant step. A giant step divides only the half it must switch; the other half and the switched pair stay
-//! in QP until all giants are summed. One division then removes P and rescales.
+//! limbs too, and are summed per giant step ([`super::linear_sums`]). A giant step divides only the half it must switch; the other half and
+//! the switched pair stay in QP until all giants are summed. One division then removes P and rescales.
 
-use super::multiply::two;
+use super::linear_sums::{PassBytes, Sum};
 use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use crate::backend::{Backend, Rotation};
 use crate::rlwe::{KeyKind, RowLimbs};
-use heron_schedule::params::{Level, Scale};
-use rayon::prelude::*;
-use std::collections::BTreeMap;
+use heron_schedule::params::Level;
 use std::sync::Arc;
 
 /// plaintext · rot_baby(source).
@@ -52,18 +50,19 @@ pub trait DiagonalSource<P>: Sync {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<P>>, CkksError>;
+
+    /// Words per limb that [`DiagonalSource::diagonal`] takes anew for this plaintext: none where it is kept, fewer than N where it is
+    /// compressed. What is not known is taken for N.
+    fn words(&self, index: usize) -> Option<usize> {
+        let _ = index;
+        None
+    }
 }
 
-/// Products summed at a time: bounds the plaintexts alive together.
-pub const TERMS_AT_ONCE: usize = 16;
-
-/// Rotations of one source, times P, in QP.
-type Rotated<P> = BTreeMap<RotationStep, (P, P)>;
-
-/// A giant step's sum so far, in QP, or on the row's limbs alone when no term of it is rotated.
-struct Sum<P> {
-    basis: Basis,
-    polys: Option<(P, P)>,
+/// What an output is so far: P times it in QP, and what is not divided by P on the row's limbs.
+struct Total<P> {
+    extended: Option<(P, P)>,
+    row: Option<(P, P)>,
 }
 
 impl<B: Backend> Evaluator<B> {
@@ -78,6 +77,17 @@ impl<B: Backend> Evaluator<B> {
         outputs: &[LinearOutput],
         diagonals: &dyn DiagonalSource<B::Poly>,
     ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
+        self.linear_within(sources, outputs, diagonals, PassBytes::DEFAULT)
+    }
+
+    /// [`Evaluator::linear`] in passes of so many bytes.
+    pub(super) fn linear_within(
+        &self,
+        sources: &[&Ciphertext<B::Poly>],
+        outputs: &[LinearOutput],
+        diagonals: &dyn DiagonalSource<B::Poly>,
+        most: PassBytes,
+    ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
         let op = "linear";
         let Some(first) = sources.first() else {
             return Err(shape("number of sources", 1, 0));
@@ -86,126 +96,50 @@ impl<B: Backend> Evaluator<B> {
             super::evaluator::same_level(op, first.level, source.level)?;
             super::evaluator::same_scale(op, first.scale, source.scale)?;
         }
-        let row = self.row(first.level)?;
-        let mut sums: Vec<Vec<Sum<B::Poly>>> = outputs
-            .iter()
-            .map(|output| output.giants.iter().map(|g| self.empty_sum(g)).collect())
-            .collect();
-        let mut scale: Option<Scale> = None;
-        for (index, source) in sources.iter().enumerate() {
-            let rotated = self.rotated_in_qp(source, self.babies_of(index, outputs, &sums), row)?;
-            for (output, sums) in outputs.iter().zip(&mut sums) {
-                for (giant, sum) in output.giants.iter().zip(sums) {
-                    let terms: Vec<LinearTerm> = giant
-                        .terms
-                        .iter()
-                        .filter(|t| t.source == index)
-                        .copied()
-                        .collect();
-                    for terms in terms.chunks(TERMS_AT_ONCE) {
-                        self.accumulate(source, &rotated, terms, diagonals, row, sum, &mut scale)?;
-                    }
-                }
-            }
-        }
-        if let Some(term) = all_terms(outputs).find(|t| t.source >= sources.len()) {
+        let terms = || outputs.iter().flat_map(|o| &o.giants);
+        if let Some(term) = terms()
+            .flat_map(|g| &g.terms)
+            .find(|t| t.source >= sources.len())
+        {
             return Err(shape("source of a term", sources.len(), term.source));
         }
-        let scale = scale.ok_or_else(|| shape("number of terms", 1, 0))?;
+        if terms().all(|g| g.terms.is_empty()) {
+            return Err(shape("number of terms", 1, 0));
+        }
+        let row = self.row(first.level)?;
+        let mut totals: Vec<Total<B::Poly>> = outputs
+            .iter()
+            .map(|_| Total {
+                extended: None,
+                row: None,
+            })
+            .collect();
+        let mut take = |output: usize, giant: &GiantStep, sum| {
+            self.add_giant(&mut totals[output], giant, sum, row)
+        };
+        let scale = self.linear_sums(sources, outputs, diagonals, (row, most), &mut take)?;
         let product = first
             .scale
             .times(scale)
             .ok_or(CkksError::ScaleRange { op })?;
         let (level, scale) = self.rescaled(op, first.level, product)?;
-        outputs
-            .iter()
-            .zip(sums)
-            .map(|(output, sums)| {
-                let polys = self.sum_giants(output, sums, row, level)?;
-                Ok(Ciphertext {
-                    polys,
-                    level,
-                    scale,
-                })
+        let finished = totals.into_iter().map(|total| {
+            let polys = self.total_divided(total, row, level)?;
+            Ok(Ciphertext {
+                polys,
+                level,
+                scale,
             })
-            .collect()
+        });
+        finished.collect()
     }
 
-    fn is_identity(&self, step: RotationStep) -> bool {
+    pub(super) fn is_identity(&self, step: RotationStep) -> bool {
         self.rotation_element(step).value() == 1
     }
 
-    fn empty_sum(&self, giant: &GiantStep) -> Sum<B::Poly> {
-        let unrotated = giant.terms.iter().all(|t| self.is_identity(t.baby));
-        Sum {
-            basis: if unrotated {
-                Basis::Row
-            } else {
-                Basis::Extended
-            },
-            polys: None,
-        }
-    }
-
-    /// The rotations of a source that are needed in QP.
-    fn babies_of(
-        &self,
-        source: usize,
-        outputs: &[LinearOutput],
-        sums: &[Vec<Sum<B::Poly>>],
-    ) -> Vec<RotationStep> {
-        let mut babies: Vec<RotationStep> = outputs
-            .iter()
-            .zip(sums)
-            .flat_map(|(output, sums)| output.giants.iter().zip(sums))
-            .filter(|(_, sum)| sum.basis == Basis::Extended)
-            .flat_map(|(giant, _)| &giant.terms)
-            .filter(|t| t.source == source)
-            .map(|t| t.baby)
-            .collect();
-        babies.sort_unstable();
-        babies.dedup();
-        babies
-    }
-
-    /// P · rot(source) in QP, for each of the steps.
-    fn rotated_in_qp(
-        &self,
-        source: &Ciphertext<B::Poly>,
-        steps: Vec<RotationStep>,
-        row: &RowLimbs,
-    ) -> Result<Rotated<B::Poly>, CkksError> {
-        let (c0, c1) = two("linear", source)?;
-        let digits = match steps.iter().any(|&s| !self.is_identity(s)) {
-            true => Some(self.backend.decompose(c1, row)?),
-            false => None,
-        };
-        let mut rotated = BTreeMap::new();
-        if let Some(digits) = &digits {
-            let moving: Vec<RotationStep> = steps
-                .iter()
-                .copied()
-                .filter(|&s| !self.is_identity(s))
-                .collect();
-            let rotations = moving
-                .iter()
-                .map(|&step| {
-                    let element = self.rotation_element(step);
-                    let key = self.keys.get(KeyKind::Galois(element))?;
-                    Ok(Rotation { element, key })
-                })
-                .collect::<Result<Vec<_>, CkksError>>()?;
-            let products = self.backend.rotated_products(digits, c0, &rotations, row)?;
-            rotated.extend(moving.into_iter().zip(products));
-        }
-        for step in steps.into_iter().filter(|&s| self.is_identity(s)) {
-            rotated.insert(step, (self.lifted(c0, row), self.lifted(c1, row)));
-        }
-        Ok(rotated)
-    }
-
     /// P · poly in QP: nothing to convert, its residues modulo P are 0.
-    fn lifted(&self, poly: &B::Poly, row: &RowLimbs) -> B::Poly {
+    pub(super) fn lifted(&self, poly: &B::Poly, row: &RowLimbs) -> B::Poly {
         let mut lifted = self
             .backend
             .zero(&row.extended, crate::ring::Form::Evaluation);
@@ -214,81 +148,50 @@ impl<B: Backend> Evaluator<B> {
         lifted
     }
 
-    fn accumulate(
+    /// Switches and permutes the sum of a giant step and adds it to its output.
+    fn add_giant(
         &self,
-        source: &Ciphertext<B::Poly>,
-        rotated: &Rotated<B::Poly>,
-        terms: &[LinearTerm],
-        diagonals: &dyn DiagonalSource<B::Poly>,
+        total: &mut Total<B::Poly>,
+        giant: &GiantStep,
+        sum: Sum<B::Poly>,
         row: &RowLimbs,
-        sum: &mut Sum<B::Poly>,
-        scale: &mut Option<Scale>,
     ) -> Result<(), CkksError> {
-        let op = "linear";
-        let plaintexts = terms
-            .par_iter()
-            .map(|t| diagonals.diagonal(t.diagonal, source.level, sum.basis))
-            .collect::<Result<Vec<_>, _>>()?;
-        let limbs = match sum.basis {
-            Basis::Row => &row.limbs,
-            Basis::Extended => &row.extended,
+        let Some((low, high)) = sum.polys else {
+            return Ok(());
         };
-        let mut triples = Vec::with_capacity(terms.len());
-        for (term, plaintext) in terms.iter().zip(&plaintexts) {
-            super::evaluator::same_level(op, source.level, plaintext.level)?;
-            super::evaluator::same_scale(
-                op,
-                *scale.get_or_insert(plaintext.scale),
-                plaintext.scale,
-            )?;
-            let (r0, r1) = match (sum.basis, rotated.get(&term.baby)) {
-                (Basis::Extended, Some((r0, r1))) => (r0, r1),
-                _ => two(op, source)?,
+        let g = self.rotation_element(giant.step);
+        if g.value() == 1 {
+            let to = match sum.basis {
+                Basis::Row => &mut total.row,
+                Basis::Extended => &mut total.extended,
             };
-            triples.push((&plaintext.poly, r0, r1));
+            add_pair(&self.backend, to, (low, high));
+            return Ok(());
         }
-        let pair = self.backend.inner_product_pair(&triples, limbs);
-        add_pair(&self.backend, &mut sum.polys, pair);
-        Ok(())
+        let key = self.keys.get(KeyKind::Galois(g))?;
+        let (low, high) = match sum.basis {
+            Basis::Row => (self.lifted(&low, row), high),
+            Basis::Extended => (low, self.backend.divide_and_round(&high, &row.limbs, None)?),
+        };
+        let zero = || {
+            self.backend
+                .zero(&row.extended, crate::ring::Form::Evaluation)
+        };
+        let total = total.extended.get_or_insert_with(|| (zero(), zero()));
+        let rotation = Rotation { element: g, key };
+        Ok(self
+            .backend
+            .switch_and_add((&low, &high), rotation, row, total)?)
     }
 
-    /// Switches and permutes each giant step's sum, adds all in QP, divides once.
-    fn sum_giants(
+    /// The two polynomials of an output, divided once.
+    fn total_divided(
         &self,
-        output: &LinearOutput,
-        sums: Vec<Sum<B::Poly>>,
+        total: Total<B::Poly>,
         row: &RowLimbs,
         level: Level,
     ) -> Result<Vec<B::Poly>, CkksError> {
-        let (mut total, mut total_row) = (None, None);
-        for (giant, sum) in output.giants.iter().zip(sums) {
-            let Some((low, high)) = sum.polys else {
-                continue;
-            };
-            let g = self.rotation_element(giant.step);
-            if g.value() == 1 {
-                let to = match sum.basis {
-                    Basis::Row => &mut total_row,
-                    Basis::Extended => &mut total,
-                };
-                add_pair(&self.backend, to, (low, high));
-                continue;
-            }
-            let key = self.keys.get(KeyKind::Galois(g))?;
-            let (low, high) = match sum.basis {
-                Basis::Row => (self.lifted(&low, row), high),
-                Basis::Extended => (low, self.backend.divide_and_round(&high, &row.limbs, None)?),
-            };
-            let zero = || {
-                self.backend
-                    .zero(&row.extended, crate::ring::Form::Evaluation)
-            };
-            let total = total.get_or_insert_with(|| (zero(), zero()));
-            let rotation = Rotation { element: g, key };
-            self.backend
-                .switch_and_add((&low, &high), rotation, row, total)?;
-        }
-        let (mut low, mut high) = match (total, total_row) {
+        let (mut low, mut high) = match (total.extended, total.row) {
             (Some((mut low, mut high)), Some((l, h))) => {
                 self.backend.add_scaled(&mut low, &l, &row.special_product);
                 self.backend.add_scaled(&mut high, &h, &row.special_product);
@@ -305,7 +208,7 @@ impl<B: Backend> Evaluator<B> {
     }
 }
 
-fn add_pair<B: Backend>(
+pub(super) fn add_pair<B: Backend>(
     backend: &B,
     to: &mut Option<(B::Poly, B::Poly)>,
     pair: (B::Poly, B::Poly),
@@ -319,14 +222,7 @@ fn add_pair<B: Backend>(
     }
 }
 
-fn all_terms(outputs: &[LinearOutput]) -> impl Iterator<Item = &LinearTerm> {
-    outputs
-        .iter()
-        .flat_map(|o| &o.giants)
-        .flat_map(|g| &g.terms)
-}
-
-fn shape(what: &'static str, expected: usize, found: usize) -> CkksError {
+pub(super) fn shape(what: &'static str, expected: usize, found: usize) -> CkksError {
     CkksError::Shape {
         op: "linear",
         what,

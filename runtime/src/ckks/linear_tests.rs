@@ -2,10 +2,12 @@
 
 use super::diagonals::{EncodeOnDemand, EncodedDiagonals};
 use super::encoding::Complex;
-use super::linear::{GiantStep, LinearOutput, LinearTerm};
+use super::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+use super::linear_sums::PassBytes;
 use super::noise::NoiseModel;
 use super::testing::{rotated, step, times, Lab};
-use super::CkksError;
+use super::{Basis, Ciphertext, CkksError, Plaintext};
+use crate::ring::RnsPoly;
 use crate::rlwe::{KeyKind, KeyRequest};
 use heron_schedule::params::{Level, ParameterSet, Profile};
 use std::sync::Arc;
@@ -104,6 +106,54 @@ fn linear_maps_equal_the_sum_of_their_diagonals() {
             assert!(a.polys() == b.polys());
         }
     }
+}
+
+/// Diagonals 0, 2, 4 … repeat after 16 slots.
+struct Mixed<'a>(&'a Lab);
+
+impl Mixed<'_> {
+    fn real(&self, index: usize) -> Vec<f64> {
+        let slots = self.0.slots(1000 + index as u64);
+        let length = if index % 2 == 0 { 16 } else { slots.len() };
+        slots[..length].iter().map(|c| c.re).collect()
+    }
+}
+
+impl DiagonalSource<RnsPoly> for Mixed<'_> {
+    fn diagonal(
+        &self,
+        index: usize,
+        level: Level,
+        basis: Basis,
+    ) -> Result<Arc<Plaintext>, CkksError> {
+        let (context, encoder) = (&self.0.context, &self.0.encoder);
+        let scale = context.params().plaintext_scale(level)?;
+        let slots = self.real(index);
+        Plaintext::encode_real_compressed(context, encoder, &slots, level, scale, basis)
+            .map(Arc::new)
+    }
+
+    fn words(&self, index: usize) -> Option<usize> {
+        Some(2 * self.real(index).len())
+    }
+}
+
+#[test]
+fn linear_maps_have_the_same_residues_in_one_pass_in_many_and_with_rotations_held() {
+    let lab = Lab::toy(&[LEVEL], &STEPS);
+    let cs = [1, 2].map(|i| lab.encrypt(&lab.slots(i), LEVEL, i));
+    let sources: Vec<_> = cs.iter().collect();
+    let within = |plaintexts, sums| {
+        let most = PassBytes { plaintexts, sums };
+        let made = lab
+            .evaluator
+            .linear_within(&sources, &map(), &Mixed(&lab), most);
+        let polys = |c: &Ciphertext| c.polys().to_vec();
+        made.unwrap().iter().map(polys).collect::<Vec<_>>()
+    };
+    let one = within(usize::MAX, usize::MAX);
+    assert!(one == within(usize::MAX, 0), "a giant step a pass");
+    assert!(one == within(0, usize::MAX), "rotations held");
 }
 
 #[test]

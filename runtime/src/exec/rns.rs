@@ -199,6 +199,13 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
             Plaintext::encode_real_compressed(context, self.encoder, &slots, level, scale, basis)
         })
     }
+
+    /// Real slots that repeat after p are a polynomial with 2p coefficients.
+    fn words(&self, index: usize) -> Option<usize> {
+        let program = self.schedule.program();
+        let period = program.plaintexts.get(index)?.length as usize;
+        Some(2 * period * program.batch.max(1) as usize)
+    }
 }
 
 fn outputs(op: &Linear, slots: usize) -> Vec<LinearOutput> {

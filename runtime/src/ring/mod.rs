@@ -5,6 +5,7 @@
 
 pub mod automorphism;
 pub mod context;
+mod diagonal_sums;
 pub mod error;
 pub mod extension;
 mod gaussian;
@@ -26,6 +27,7 @@ pub(crate) mod testing;
 
 pub use automorphism::GaloisElement;
 pub use context::{LimbId, RingContext};
+pub(crate) use diagonal_sums::DiagonalSum;
 pub use error::RingError;
 pub(crate) use limb_switch::LimbSwitch;
 pub(crate) use ops::limb_columns;

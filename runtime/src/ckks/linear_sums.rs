@@ -1,0 +1,306 @@
+//! The sums of a linear map's giant steps, before they are rotated.
+//!
+//! Two ways, with the same residues. Plaintexts that take little memory are made for many giant steps at once, and rotated sources exist for
+//! one limb only ([`Backend::rotated_sums`]): every rotated source is read once for all those sums. Plaintexts that take much memory are
+//! made some at a time; then rotated sources are made once and stay in QP.
+
+use super::linear::{add_pair, shape, DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+use super::multiply::two;
+use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
+use crate::backend::{Backend, LinearProduct, LinearSource, Rotation};
+use crate::rlwe::{KeyKind, RowLimbs};
+use heron_schedule::params::Scale;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Products summed at a time where plaintexts are whole: bounds the plaintexts alive together.
+pub const TERMS_AT_ONCE: usize = 16;
+/// Bytes of one pass over the rotated sources.
+#[derive(Clone, Copy)]
+pub(super) struct PassBytes {
+    /// Plaintexts made for it.
+    pub plaintexts: usize,
+    /// Its sums.
+    pub sums: usize,
+}
+
+impl PassBytes {
+    /// Less than what bootstrapping takes on a server.
+    pub const DEFAULT: PassBytes = PassBytes {
+        plaintexts: 256 << 20,
+        sums: 512 << 20,
+    };
+}
+
+/// Plaintexts of at most this share of a ring's words are worth a pass of their own over the rotated sources.
+const COMPACT: usize = 16;
+
+/// A giant step's sum, in QP, or on the row's limbs alone when no term of it is rotated.
+pub(super) struct Sum<P> {
+    pub basis: Basis,
+    pub polys: Option<(P, P)>,
+}
+
+/// What takes a finished sum: number of its output, giant step, sum.
+type Take<'t, P> = dyn FnMut(usize, &GiantStep, Sum<P>) -> Result<(), CkksError> + 't;
+
+/// Rotations of one source, times P, in QP.
+type Rotated<P> = BTreeMap<RotationStep, (P, P)>;
+
+/// A giant step and where it belongs.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    output: usize,
+    giant: &'a GiantStep,
+}
+
+/// What the sums of one map are made of.
+struct Map<'a, P> {
+    sources: &'a [&'a Ciphertext<P>],
+    diagonals: &'a dyn DiagonalSource<P>,
+    row: &'a RowLimbs,
+    most: PassBytes,
+}
+
+impl<P> Map<'_, P> {
+    /// Words per limb of the plaintexts of a giant step.
+    fn words(&self, giant: &GiantStep, n: usize) -> usize {
+        let of = |t: &LinearTerm| self.diagonals.words(t.diagonal).map_or(n, |w| w.min(n));
+        giant.terms.iter().map(of).sum()
+    }
+}
+
+impl<B: Backend> Evaluator<B> {
+    /// Makes the sums of all giant steps and gives each to `take`; returns the scale of the plaintexts.
+    pub(super) fn linear_sums(
+        &self,
+        sources: &[&Ciphertext<B::Poly>],
+        outputs: &[LinearOutput],
+        diagonals: &dyn DiagonalSource<B::Poly>,
+        (row, most): (&RowLimbs, PassBytes),
+        take: &mut Take<'_, B::Poly>,
+    ) -> Result<Scale, CkksError> {
+        let map = Map {
+            sources,
+            diagonals,
+            row,
+            most,
+        };
+        let places: Vec<Place<'_>> = outputs
+            .iter()
+            .enumerate()
+            .flat_map(|(output, o)| o.giants.iter().map(move |giant| Place { output, giant }))
+            .collect();
+        let n = self.backend.ring().degree();
+        let (moving, still): (Vec<Place<'_>>, Vec<_>) =
+            places.into_iter().partition(|p| self.moves(p.giant));
+        let mut scale = None;
+        for place in still {
+            let mut sum = None;
+            for terms in place.giant.terms.chunks(TERMS_AT_ONCE) {
+                let plaintexts = self.plaintexts(&map, terms, Basis::Row, &mut scale)?;
+                let mut triples = Vec::with_capacity(terms.len());
+                for (term, plaintext) in terms.iter().zip(&plaintexts) {
+                    let (c0, c1) = two("linear", sources[term.source])?;
+                    triples.push((&plaintext.poly, c0, c1));
+                }
+                let pair = self.backend.inner_product_pair(&triples, &row.limbs);
+                add_pair(&self.backend, &mut sum, pair);
+            }
+            let sum = Sum {
+                basis: Basis::Row,
+                polys: sum,
+            };
+            take(place.output, place.giant, sum)?;
+        }
+        let limb_bytes = 4 * row.extended.len();
+        let words: Vec<usize> = moving.iter().map(|p| map.words(p.giant, n)).collect();
+        let terms: usize = moving.iter().map(|p| p.giant.terms.len()).sum();
+        let all: usize = words.iter().sum();
+        if all * limb_bytes <= most.plaintexts || all <= terms * (n / COMPACT) {
+            self.sums_in_passes(&map, &moving, &words, &mut scale, take)?;
+        } else {
+            self.sums_of_held_rotations(&map, &moving, &mut scale, take)?;
+        }
+        scale.ok_or_else(|| shape("number of terms", 1, 0))
+    }
+
+    fn moves(&self, giant: &GiantStep) -> bool {
+        giant.terms.iter().any(|t| !self.is_identity(t.baby))
+    }
+
+    /// The rotations of a source that are needed in QP, ascending.
+    fn babies_of(&self, source: usize, places: &[Place<'_>]) -> Vec<RotationStep> {
+        let terms = places.iter().flat_map(|p| &p.giant.terms);
+        let mut babies: Vec<RotationStep> = terms
+            .filter(|t| t.source == source)
+            .map(|t| t.baby)
+            .collect();
+        babies.sort_unstable();
+        babies.dedup();
+        babies
+    }
+
+    fn rotation(&self, step: RotationStep) -> Result<Rotation<'_>, CkksError> {
+        let element = self.rotation_element(step);
+        let key = self.keys.get(KeyKind::Galois(element))?;
+        Ok(Rotation { element, key })
+    }
+
+    fn plaintexts(
+        &self,
+        map: &Map<'_, B::Poly>,
+        terms: &[LinearTerm],
+        basis: Basis,
+        scale: &mut Option<Scale>,
+    ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
+        let op = "linear";
+        let level = map.row.level;
+        let plaintexts = terms
+            .par_iter()
+            .map(|t| map.diagonals.diagonal(t.diagonal, level, basis))
+            .collect::<Result<Vec<_>, _>>()?;
+        for plaintext in &plaintexts {
+            super::evaluator::same_level(op, level, plaintext.level)?;
+            let scale = *scale.get_or_insert(plaintext.scale);
+            super::evaluator::same_scale(op, scale, plaintext.scale)?;
+        }
+        Ok(plaintexts)
+    }
+
+    /// As many giant steps at a time as the bounds on memory allow, at least one.
+    fn sums_in_passes(
+        &self,
+        map: &Map<'_, B::Poly>,
+        places: &[Place<'_>],
+        words: &[usize],
+        scale: &mut Option<Scale>,
+        take: &mut Take<'_, B::Poly>,
+    ) -> Result<(), CkksError> {
+        let babies: Vec<Vec<RotationStep>> = (0..map.sources.len())
+            .map(|source| self.babies_of(source, places))
+            .collect();
+        let mut sources = Vec::with_capacity(babies.len());
+        for (source, steps) in map.sources.iter().zip(&babies) {
+            let (c0, c1) = two("linear", source)?;
+            let moves = steps.iter().any(|&s| !self.is_identity(s));
+            let digits = moves.then(|| self.backend.decompose(c1, map.row));
+            let rotations = steps.iter().map(|&s| match self.is_identity(s) {
+                true => Ok(None),
+                false => self.rotation(s).map(Some),
+            });
+            sources.push(LinearSource {
+                pair: (c0, c1),
+                rotations: rotations.collect::<Result<_, _>>()?,
+                digits: digits.transpose()?,
+            });
+        }
+        let limb_bytes = 4 * map.row.extended.len();
+        let sum_bytes = 2 * limb_bytes * self.backend.ring().degree();
+        let mut done = 0;
+        while done < places.len() {
+            let (mut end, mut bytes) = (done + 1, words[done] * limb_bytes);
+            while end < places.len() && (end + 1 - done) * sum_bytes <= map.most.sums {
+                bytes += words[end] * limb_bytes;
+                if bytes > map.most.plaintexts {
+                    break;
+                }
+                end += 1;
+            }
+            let pass = &places[done..end];
+            let terms: Vec<LinearTerm> =
+                pass.iter().flat_map(|p| &p.giant.terms).copied().collect();
+            let plaintexts = self.plaintexts(map, &terms, Basis::Extended, scale)?;
+            let mut plaintexts = plaintexts.iter();
+            let product = |t: &LinearTerm, plaintext| LinearProduct {
+                source: t.source,
+                // Every baby of a term is among those of its source.
+                rotation: babies[t.source].binary_search(&t.baby).unwrap_or(0),
+                plaintext,
+            };
+            let products: Vec<Vec<LinearProduct<'_, B::Poly>>> = pass
+                .iter()
+                .map(|p| {
+                    let terms = p.giant.terms.iter().zip(&mut plaintexts);
+                    terms.map(|(t, p)| product(t, &p.poly)).collect()
+                })
+                .collect();
+            let sums = self.backend.rotated_sums(&sources, &products, map.row)?;
+            for (place, pair) in pass.iter().zip(sums) {
+                let sum = Sum {
+                    basis: Basis::Extended,
+                    polys: Some(pair),
+                };
+                take(place.output, place.giant, sum)?;
+            }
+            done = end;
+        }
+        Ok(())
+    }
+
+    /// Source by source, its rotations held in QP.
+    fn sums_of_held_rotations(
+        &self,
+        map: &Map<'_, B::Poly>,
+        places: &[Place<'_>],
+        scale: &mut Option<Scale>,
+        take: &mut Take<'_, B::Poly>,
+    ) -> Result<(), CkksError> {
+        let mut sums: Vec<Option<(B::Poly, B::Poly)>> = places.iter().map(|_| None).collect();
+        for (index, source) in map.sources.iter().enumerate() {
+            let rotated = self.rotated_in_qp(source, self.babies_of(index, places), map.row)?;
+            for (place, sum) in places.iter().zip(&mut sums) {
+                let terms = place.giant.terms.iter().filter(|t| t.source == index);
+                let terms: Vec<LinearTerm> = terms.copied().collect();
+                for terms in terms.chunks(TERMS_AT_ONCE) {
+                    let plaintexts = self.plaintexts(map, terms, Basis::Extended, scale)?;
+                    let triples: Vec<_> = terms
+                        .iter()
+                        .zip(&plaintexts)
+                        .filter_map(|(term, plaintext)| {
+                            let (low, high) = rotated.get(&term.baby)?;
+                            Some((&plaintext.poly, low, high))
+                        })
+                        .collect();
+                    let pair = self.backend.inner_product_pair(&triples, &map.row.extended);
+                    add_pair(&self.backend, sum, pair);
+                }
+            }
+        }
+        for (place, polys) in places.iter().zip(sums) {
+            let sum = Sum {
+                basis: Basis::Extended,
+                polys,
+            };
+            take(place.output, place.giant, sum)?;
+        }
+        Ok(())
+    }
+
+    /// P · rot(source) in QP, for each of the steps.
+    fn rotated_in_qp(
+        &self,
+        source: &Ciphertext<B::Poly>,
+        steps: Vec<RotationStep>,
+        row: &RowLimbs,
+    ) -> Result<Rotated<B::Poly>, CkksError> {
+        let (c0, c1) = two("linear", source)?;
+        let (still, moving): (Vec<RotationStep>, Vec<_>) =
+            steps.into_iter().partition(|&s| self.is_identity(s));
+        let mut rotated = BTreeMap::new();
+        if !moving.is_empty() {
+            let digits = self.backend.decompose(c1, row)?;
+            let rotations = moving.iter().map(|&s| self.rotation(s));
+            let rotations = rotations.collect::<Result<Vec<_>, _>>()?;
+            let products = self
+                .backend
+                .rotated_products(&digits, c0, &rotations, row)?;
+            rotated.extend(moving.into_iter().zip(products));
+        }
+        for step in still {
+            rotated.insert(step, (self.lifted(c0, row), self.lifted(c1, row)));
+        }
+        Ok(rotated)
+    }
+}
