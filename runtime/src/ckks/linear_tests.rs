@@ -114,7 +114,11 @@ struct Mixed<'a>(&'a Lab);
 impl Mixed<'_> {
     fn real(&self, index: usize) -> Vec<f64> {
         let slots = self.0.slots(1000 + index as u64);
-        let length = if index % 2 == 0 { 16 } else { slots.len() };
+        let length = if index.is_multiple_of(2) {
+            16
+        } else {
+            slots.len()
+        };
         slots[..length].iter().map(|c| c.re).collect()
     }
 }
