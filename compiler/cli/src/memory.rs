@@ -3,12 +3,12 @@
 use crate::depth_report::key_bytes;
 use crate::server::key_request;
 use heron_runtime::bootstrap::{footprint, Footprint, Tuning, Work};
-use heron_runtime::ckks::linear::TERMS_AT_ONCE;
+use heron_runtime::ckks::linear_sums::{passes, GiantSize, PassBytes, TERMS_AT_ONCE};
 use heron_runtime::exec::refresh::kinds;
 use heron_runtime::ring::pool::KEPT_BYTES;
 use heron_schedule::params::{Level, ParameterSet};
 use heron_schedule::proto::instruction::Op;
-use heron_schedule::proto::{Instruction, Linear, Program};
+use heron_schedule::proto::{Instruction, Linear, Program, Term};
 use heron_schedule::recount::baby_rotations;
 use std::collections::BTreeMap;
 
@@ -135,27 +135,56 @@ fn work(
     }
 }
 
-/// A linear step keeps the sum of each giant step, the rotations of one source, and the source's digits or some plaintexts.
+/// A linear step keeps the sums of giant steps, what they are made of, and each result before it is divided.
 fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
-    let extended = pair(params, op.level_in, params.special().len());
-    let sums = op.out.iter().map(|o| o.giant.len() as u64).sum::<u64>();
+    let special = params.special().len();
+    let extended = pair(params, op.level_in, special);
+    let n = 1usize << params.log_n();
+    let limbs = (extended >> (params.log_n() + 3)) as usize;
     let mut babies = vec![0u64; op.src.len()];
     for (source, _) in baby_rotations(op, params.slots()) {
         if let Some(count) = babies.get_mut(source as usize) {
             *count += 1;
         }
     }
-    let babies = babies.into_iter().max().unwrap_or(0);
-    let giants = || op.out.iter().flat_map(|o| &o.giant);
-    let longest = giants().flat_map(|g| &g.term).map(|t| {
-        let vector = program.plaintexts.get(t.plaintext as usize);
+    let words = |term: &Term| {
+        let vector = program.plaintexts.get(term.plaintext as usize);
         let period = vector.map_or(0, |v| v.length as usize * program.batch.max(1) as usize);
-        period.min(params.slots())
-    });
-    let share = longest.max().unwrap_or(0) as f64 / params.slots() as f64;
-    let together = giants().map(|g| g.term.len().min(TERMS_AT_ONCE)).max();
-    let plaintexts = together.unwrap_or(0) as f64 * share * extended as f64 / 2.0;
+        (2 * period).min(n)
+    };
+    let giants = op.out.iter().flat_map(|o| &o.giant);
+    let sizes: Vec<GiantSize> = giants
+        .map(|g| GiantSize {
+            terms: g.term.len(),
+            words: g.term.iter().map(words).sum(),
+        })
+        .collect();
     let digits = params.digits().len() as u64 * extended / 2;
-    // The unrotated source is lifted too.
-    (sums + babies + u64::from(babies > 0)) * extended + digits.max(plaintexts as u64)
+    let plaintexts = |giants: &[GiantSize]| -> u64 {
+        let words: usize = giants.iter().map(|g| g.words).sum();
+        (4 * limbs * words) as u64
+    };
+    let results = op.out.len() as u64 * extended;
+    let Some(ends) = passes(&sizes, n, limbs, PassBytes::DEFAULT) else {
+        let sums = sizes.len() as u64;
+        let babies = babies.into_iter().max().unwrap_or(0);
+        let largest = sizes.iter().map(|g| GiantSize {
+            words: g.words / g.terms.max(1) * g.terms.min(TERMS_AT_ONCE),
+            ..*g
+        });
+        let together = largest.map(|g| plaintexts(&[g])).max().unwrap_or(0);
+        // The unrotated source is lifted too.
+        return (sums + babies + u64::from(babies > 0)) * extended + digits.max(together) + results;
+    };
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let passes = starts
+        .zip(&ends)
+        .filter_map(|(from, &to)| sizes.get(from..to));
+    let pass = passes
+        .map(|p| p.len() as u64 * extended + plaintexts(p))
+        .max();
+    // All rotations on one limb, in each thread.
+    let threads = rayon::current_num_threads() as u64;
+    let rotations = babies.iter().map(|b| b + 1).sum::<u64>() * 8 * n as u64 * threads;
+    results + op.src.len() as u64 * digits + rotations + pass.unwrap_or(0)
 }

@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// Products summed at a time where plaintexts are whole: bounds the plaintexts alive together.
 pub const TERMS_AT_ONCE: usize = 16;
 /// Bytes of one pass over the rotated sources.
-#[derive(Clone, Copy)]
-pub(super) struct PassBytes {
+#[derive(Clone, Copy, Debug)]
+pub struct PassBytes {
     /// Plaintexts made for it.
     pub plaintexts: usize,
     /// Its sums.
@@ -35,6 +35,39 @@ impl PassBytes {
 
 /// Plaintexts of at most this share of a ring's words are worth a pass of their own over the rotated sources.
 const COMPACT: usize = 16;
+
+/// What the products of a giant step take.
+#[derive(Clone, Copy, Debug)]
+pub struct GiantSize {
+    /// Products.
+    pub terms: usize,
+    /// Words per limb of their plaintexts, those that are kept anyway not counted.
+    pub words: usize,
+}
+
+/// The passes over the rotated sources that make the sums of some giant steps on `limbs` limbs of `n` words: the end of each among the
+/// giant steps. None where rotated sources are held instead, because the plaintexts are large and do not fit one pass.
+pub fn passes(giants: &[GiantSize], n: usize, limbs: usize, most: PassBytes) -> Option<Vec<usize>> {
+    let limb_bytes = 4 * limbs;
+    let words: usize = giants.iter().map(|g| g.words).sum();
+    let terms: usize = giants.iter().map(|g| g.terms).sum();
+    if words.saturating_mul(limb_bytes) > most.plaintexts && words > terms * (n / COMPACT) {
+        return None;
+    }
+    let mut ends = Vec::new();
+    let (mut first, mut bytes) = (0, 0);
+    for (i, giant) in giants.iter().enumerate() {
+        let own = giant.words * limb_bytes;
+        let sums = (i + 1 - first) * 2 * limb_bytes * n;
+        if i > first && (sums > most.sums || bytes + own > most.plaintexts) {
+            ends.push(i);
+            (first, bytes) = (i, 0);
+        }
+        bytes += own;
+    }
+    ends.push(giants.len());
+    Some(ends)
+}
 
 /// A giant step's sum, in QP, or on the row's limbs alone when no term of it is rotated.
 pub(super) struct Sum<P> {
@@ -114,14 +147,16 @@ impl<B: Backend> Evaluator<B> {
             };
             take(place.output, place.giant, sum)?;
         }
-        let limb_bytes = 4 * row.extended.len();
-        let words: Vec<usize> = moving.iter().map(|p| map.words(p.giant, n)).collect();
-        let terms: usize = moving.iter().map(|p| p.giant.terms.len()).sum();
-        let all: usize = words.iter().sum();
-        if all * limb_bytes <= most.plaintexts || all <= terms * (n / COMPACT) {
-            self.sums_in_passes(&map, &moving, &words, &mut scale, take)?;
-        } else {
-            self.sums_of_held_rotations(&map, &moving, &mut scale, take)?;
+        let sizes: Vec<GiantSize> = moving
+            .iter()
+            .map(|p| GiantSize {
+                terms: p.giant.terms.len(),
+                words: map.words(p.giant, n),
+            })
+            .collect();
+        match passes(&sizes, n, row.extended.len(), map.most) {
+            Some(ends) => self.sums_in_passes(&map, &moving, &ends, &mut scale, take)?,
+            None => self.sums_of_held_rotations(&map, &moving, &mut scale, take)?,
         }
         scale.ok_or_else(|| shape("number of terms", 1, 0))
     }
@@ -169,12 +204,12 @@ impl<B: Backend> Evaluator<B> {
         Ok(plaintexts)
     }
 
-    /// As many giant steps at a time as the bounds on memory allow, at least one.
+    /// One pass per end ([`passes`]).
     fn sums_in_passes(
         &self,
         map: &Map<'_, B::Poly>,
         places: &[Place<'_>],
-        words: &[usize],
+        ends: &[usize],
         scale: &mut Option<Scale>,
         take: &mut Take<'_, B::Poly>,
     ) -> Result<(), CkksError> {
@@ -196,18 +231,8 @@ impl<B: Backend> Evaluator<B> {
                 digits: digits.transpose()?,
             });
         }
-        let limb_bytes = 4 * map.row.extended.len();
-        let sum_bytes = 2 * limb_bytes * self.backend.ring().degree();
         let mut done = 0;
-        while done < places.len() {
-            let (mut end, mut bytes) = (done + 1, words[done] * limb_bytes);
-            while end < places.len() && (end + 1 - done) * sum_bytes <= map.most.sums {
-                bytes += words[end] * limb_bytes;
-                if bytes > map.most.plaintexts {
-                    break;
-                }
-                end += 1;
-            }
+        for &end in ends {
             let pass = &places[done..end];
             let terms: Vec<LinearTerm> =
                 pass.iter().flat_map(|p| &p.giant.terms).copied().collect();

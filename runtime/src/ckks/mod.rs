@@ -9,7 +9,7 @@ pub mod file;
 #[cfg(test)]
 mod levelled_tests;
 pub mod linear;
-mod linear_sums;
+pub mod linear_sums;
 #[cfg(test)]
 mod linear_tests;
 pub mod measure;
