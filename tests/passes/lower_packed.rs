@@ -145,6 +145,26 @@ fn attention_computes_the_same_with_and_without_shifted_copies() {
 }
 
 #[test]
+fn wide_heads_are_packed_and_spread_in_two_stages() {
+    for (rows, heads, head, causal, slots, batch) in [
+        (16, 1, 32, false, 512, Some(1)),
+        (16, 2, 32, true, 512, Some(1)),
+        (16, 2, 32, false, 4096, Some(1)),
+        (12, 2, 24, true, 2048, Some(2)),
+        (4, 2, 64, true, 1024, Some(1)),
+        (64, 1, 32, true, 2048, Some(1)),
+    ] {
+        let mut m = Model::new("attention");
+        let x = m.input("x", rows, heads * head);
+        let o = m.attention(x, heads, head, causal);
+        let name = format!("{rows} rows {heads} heads of {head} in {slots}/{batch:?}");
+        let packed = check(&name, &m.finish(o), slots, batch);
+        let two = packed.print().contains("sums of features");
+        assert!(two, "{name}: {}", packed.print());
+    }
+}
+
+#[test]
 fn heads_that_fill_several_ciphertexts_compute_the_same() {
     let mut m = Model::new("attention");
     let x = m.input("x", 8, 24);
