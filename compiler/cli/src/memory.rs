@@ -6,10 +6,11 @@ use heron_runtime::bootstrap::{footprint, Footprint, Tuning, Work};
 use heron_runtime::ckks::linear::TERMS_AT_ONCE;
 use heron_runtime::exec::refresh::kinds;
 use heron_runtime::ring::pool::KEPT_BYTES;
+use heron_schedule::folding::{baby_rotations, folding};
 use heron_schedule::params::{Level, ParameterSet};
 use heron_schedule::proto::instruction::Op;
+use heron_schedule::proto::linear::Folding;
 use heron_schedule::proto::{Instruction, Linear, Program};
-use heron_schedule::recount::baby_rotations;
 use std::collections::BTreeMap;
 
 /// The program with its libraries, its heap with what lies unused in it, and the schedule. Measured: a run without encryption.
@@ -156,6 +157,10 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
     let together = giants().map(|g| g.term.len().min(TERMS_AT_ONCE)).max();
     let plaintexts = together.unwrap_or(0) as f64 * share * extended as f64 / 2.0;
     let digits = params.digits().len() as u64 * extended / 2;
+    let folded = match folding(op) {
+        Folding::Sources => op.src.len() as u64 / 2 * pair(params, op.level_in, 0),
+        Folding::None | Folding::Results => 0,
+    };
     // The unrotated source is lifted too.
-    (sums + babies + u64::from(babies > 0)) * extended + digits.max(plaintexts as u64)
+    (sums + babies + u64::from(babies > 0)) * extended + folded + digits.max(plaintexts as u64)
 }
