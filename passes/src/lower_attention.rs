@@ -61,11 +61,21 @@ impl Attention {
     }
 }
 
-/// Whole-token rotations that, with the shifted copies, reach every key; number r is back-rotated by r mod `inner` lanes.
-fn token_steps(packed: &PackedGraph, ways: usize, inner: usize) -> Vec<i64> {
-    let g = packed.geometry;
-    (0..(g.tokens / ways).max(1))
-        .map(|r| (r * g.lanes) as i64 - (r % inner) as i64)
+/// How many rotations by whole tokens reach every key: with shifted copies fewer, and fewer where queries repeat with their rows. A single
+/// query stands beside every key as it is.
+fn rotations(packed: &PackedGraph, about: Attention) -> usize {
+    let all = (packed.geometry.tokens / about.ways).max(1);
+    match about.rows.is_power_of_two() {
+        true => all.min(about.rows),
+        false => all,
+    }
+}
+
+/// Rotations by whole tokens; number r is back-rotated by r mod `inner` lanes.
+fn token_steps(packed: &PackedGraph, count: usize, inner: usize) -> Vec<i64> {
+    let lanes = packed.geometry.lanes;
+    (0..count)
+        .map(|r| (r * lanes) as i64 - (r % inner) as i64)
         .collect()
 }
 
@@ -101,9 +111,9 @@ pub fn lower_scores(
 ) -> Result<ValueId, String> {
     let g = packed.geometry;
     let n = packed.layout(q).ciphertexts();
-    let steps = token_steps(packed, about.ways, 1).len();
-    let inner = inner_lanes(n, steps, about.width);
-    let steps = token_steps(packed, about.ways, inner);
+    let count = rotations(packed, about);
+    let inner = inner_lanes(n, count, about.width);
+    let steps = token_steps(packed, count, inner);
     let products = Products {
         geometry: g,
         ciphertexts: n,
@@ -214,9 +224,9 @@ pub fn lower_values(
 ) -> Result<ValueId, String> {
     let g = packed.geometry;
     let n = target.ciphertexts();
-    let steps = token_steps(packed, about.ways, 1).len();
-    let inner = inner_lanes(n, steps, about.width);
-    let steps = token_steps(packed, about.ways, inner);
+    let count = rotations(packed, about);
+    let inner = inner_lanes(n, count, about.width);
+    let steps = token_steps(packed, count, inner);
     let products = Products {
         geometry: g,
         ciphertexts: n,
@@ -226,11 +236,11 @@ pub fn lower_values(
     let rotated = rotate_all(packed, scope, v, steps);
     let lv = Arc::clone(packed.layout(rotated));
     let period = lv.period().max(target.period());
-    let base = target.period().max(g.window());
-    // Each slot of the result sums, over rotations and (with shifted copies) windows, every key once.
-    let places = if about.ways > 1 { base } else { period };
+    let base = target.period();
+    // Each slot of the result sums, over rotations and over what its period leaves (shifted copies, all tokens for a single query), every
+    // key once.
     let spread = packed.derived(about.key(3), &[target, &lv], || {
-        let mut seen = vec![false; n * places * about.keys];
+        let mut seen = vec![false; n * base * about.keys];
         let mut cells = vec![vec![None; period]; products.count()];
         for o in 0..products.count() {
             let back = o / n % inner;
@@ -246,7 +256,7 @@ pub fn lower_values(
                     continue;
                 }
                 // The head and the row are those of the place.
-                let place = (o % n) * places + at % places;
+                let place = (o % n) * base + at % base;
                 if !std::mem::replace(&mut seen[place * about.keys + j], true) {
                     cells[o][slot] = Some(about.score(h, i, j));
                 }
@@ -279,15 +289,14 @@ pub fn lower_values(
     if inner > 1 {
         weights = linear(packed, &inner_scope, weights, &spread, &Copy, None)?;
     }
-    if inner > 1 || about.ways > 1 {
+    if inner > 1 || base < period {
         let nothing = Arc::new(Layout::new(vec![vec![None; period]; n], "partial sums"));
         let sums = sum_turned(packed, scope, (weights, rotated), &products, &nothing);
-        let whole = if about.ways > 1 { base } else { period };
         return Ok(finish_values(
             packed,
             scope,
             sums,
-            (whole, period),
+            (base, period),
             target,
             bound,
         ));
@@ -323,7 +332,7 @@ fn sum_turned(
     packed.combine(scope, &terms, 0.0, None)
 }
 
-/// Adds the copies in other windows, and names what the sums are.
+/// Adds what lies a period of the result apart, and names what the sums are.
 fn finish_values(
     packed: &mut PackedGraph,
     scope: &Scope,
