@@ -9,7 +9,7 @@ use crate::proto::{linear::Folding, Linear};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// (source, rotation) × (real + i·imaginary); without either vector that part is 0. In a folded step the source is a pair's number
-/// where sources are folded, and the vectors are to be taken as [`Product::factors`] says.
+/// where sources are folded, and the vectors are multiplied by [`factors`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
     /// Number of the source, or of the pair of sources.
