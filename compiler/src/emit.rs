@@ -9,6 +9,7 @@ mod registers;
 
 use std::collections::BTreeMap;
 
+use heron_passes::cost::folding::{parts, Folding, LinearPart};
 use heron_passes::cost::BootstrapKind;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp};
@@ -359,51 +360,69 @@ impl Emitter<'_> {
     ) -> Result<Vec<Wire>, EmitError> {
         let src: Vec<Wire> = sources.iter().flat_map(|(w, _)| w).copied().collect();
         let wires = self.fresh(outs.len());
-        let mut out = Vec::new();
-        for (o, dst) in outs.iter().zip(&wires) {
-            let mut giant = Vec::new();
-            for (step, terms) in &o.giants {
-                let mut term = Vec::new();
-                for t in terms {
-                    term.push(proto::Term {
-                        src: t.source as u32,
-                        baby: self.step(v, t.baby)?,
-                        plaintext: self.plaintext(t.plaintext, true),
-                    });
-                }
-                giant.push(proto::Giant {
-                    step: self.step(v, *step)?,
-                    term,
+        for part in parts(outs) {
+            let mut out = Vec::new();
+            for o in &part.outs {
+                out.push(self.linear_out(v, &outs[*o], wires[*o], &part)?);
+            }
+            let read = part.sources.iter().map(|s| src.get(*s).copied());
+            let read = read.collect::<Option<Vec<Wire>>>();
+            self.push(
+                v,
+                Op::Linear(proto::Linear {
+                    src: read.ok_or_else(|| self.malformed(v, "a term reads no source"))?,
+                    level_in: op.level + 1,
+                    out,
+                    folding: match part.folding {
+                        Folding::None => proto::linear::Folding::None,
+                        Folding::Sources => proto::linear::Folding::Sources,
+                        Folding::Results => proto::linear::Folding::Results,
+                    }
+                    .into(),
+                }),
+            );
+        }
+        Ok(wires)
+    }
+
+    fn linear_out(
+        &mut self,
+        v: ValueId,
+        o: &LinearOut,
+        dst: Wire,
+        part: &LinearPart,
+    ) -> Result<proto::LinearOut, EmitError> {
+        let mut giant = Vec::new();
+        for (step, terms) in &o.giants {
+            let mut term = Vec::new();
+            for t in terms {
+                let place = part.sources.binary_search(&t.source);
+                let place = place.map_err(|_| self.malformed(v, "a term reads no source"))?;
+                term.push(proto::Term {
+                    src: place as u32,
+                    baby: self.step(v, t.baby)?,
+                    plaintext: self.plaintext(t.plaintext, true),
                 });
             }
-            if giant.is_empty() {
-                // A constant: the format wants a term, so a source times zero.
-                let plaintext = self.weights.push(&[0.0], false);
-                let term = vec![proto::Term {
-                    src: 0,
-                    baby: 0,
-                    plaintext,
-                }];
-                giant.push(proto::Giant { step: 0, term });
-            }
-            let bias = o.bias.map(|b| proto::BiasRef {
-                plaintext: self.plaintext(b, false),
-            });
-            out.push(proto::LinearOut {
-                dst: *dst,
-                giant,
-                bias,
+            giant.push(proto::Giant {
+                step: self.step(v, *step)?,
+                term,
             });
         }
-        self.push(
-            v,
-            Op::Linear(proto::Linear {
-                src,
-                level_in: op.level + 1,
-                out,
-            }),
-        );
-        Ok(wires)
+        if giant.is_empty() {
+            // A constant: the format wants a term, so a source times zero.
+            let plaintext = self.weights.push(&[0.0], false);
+            let term = vec![proto::Term {
+                src: 0,
+                baby: 0,
+                plaintext,
+            }];
+            giant.push(proto::Giant { step: 0, term });
+        }
+        let bias = o.bias.map(|b| proto::BiasRef {
+            plaintext: self.plaintext(b, false),
+        });
+        Ok(proto::LinearOut { dst, giant, bias })
     }
 
     fn rotate(

@@ -178,6 +178,35 @@ impl ElementMap for PackScores<'_> {
     }
 }
 
+/// Sums of `inner` neighbouring features: part y of score e is element e · parts + y, made of partial products as in [`PackScores`].
+pub struct SumFeatures {
+    /// Features of a head.
+    pub width: usize,
+    /// Features of a part.
+    pub inner: usize,
+}
+
+impl ElementMap for SumFeatures {
+    fn key(&self) -> Option<Vec<u64>> {
+        Some(vec![2, self.width as u64, self.inner as u64])
+    }
+
+    fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
+        let parts = self.width.div_ceil(self.inner);
+        let (score, y) = (element as usize / parts, element as usize % parts);
+        let features = y * self.inner..self.width.min((y + 1) * self.inner);
+        out.extend(features.map(|x| Contribution {
+            source: 0,
+            element: (score * self.width + x) as u32,
+            coefficient: 1.0,
+        }));
+    }
+
+    fn bias(&self, _: u32) -> f64 {
+        0.0
+    }
+}
+
 /// Scores times their weights.
 pub struct WeightScores<'a> {
     /// (rows × keys), the same for every head.

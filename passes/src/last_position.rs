@@ -5,7 +5,8 @@
 //! Needs    outputs with one row per position; outputs of one row are left alone.
 //! Error    none: the rows that are left are computed as before.
 //! Depth    one more where a residual stream is cut (choosing a row is a linear map); none where a projection reads it.
-//! Why      what comes after the last attention acts on each position alone: a next token needs one row of it instead of all.
+//! Why      what comes after the keys and values of the last attention acts on each position alone: a next token needs one query and one row
+//!          of what follows instead of all.
 //! Refuses  graphs none of whose outputs has more than one row.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,11 +70,42 @@ fn rows(graph: &TensorGraph, v: ValueId) -> usize {
     }
 }
 
+/// Scores, softmax and product with the values of each attention that nothing else reads in between: one query gives one row of all.
+fn attentions(graph: &TensorGraph) -> BTreeSet<ValueId> {
+    let outputs: BTreeSet<ValueId> = graph.outputs.iter().map(|(_, v)| *v).collect();
+    let alone = |v: ValueId, user: ValueId| graph.users(v) == [user] && !outputs.contains(&v);
+    let mut found = BTreeSet::new();
+    for values in graph.topological() {
+        if !matches!(graph.node(values).op, TensorOp::Values { .. }) {
+            continue;
+        }
+        let Some(&softmax) = graph.operands(values).first() else {
+            continue;
+        };
+        // A mask that is an operand has all its rows.
+        let [scores] = graph.operands(softmax)[..] else {
+            continue;
+        };
+        let by_row = matches!(
+            (&graph.node(softmax).op, &graph.node(scores).op),
+            (
+                TensorOp::PowerSoftmax { .. } | TensorOp::Softmax { .. },
+                TensorOp::Scores { .. }
+            )
+        );
+        if by_row && alone(softmax, values) && alone(scores, softmax) {
+            found.extend([values, softmax, scores]);
+        }
+    }
+    found
+}
+
 /// Values of which only the last row is read and that can be computed for it alone.
 fn shortened(graph: &TensorGraph, cut: &BTreeSet<ValueId>) -> BTreeSet<ValueId> {
     let mut whole: BTreeSet<ValueId> = graph.outputs.iter().map(|(_, v)| *v).collect();
     whole.retain(|v| !cut.contains(v));
     let mut short = BTreeSet::new();
+    let attentions = attentions(graph);
     for v in graph.topological().into_iter().rev() {
         let read = cut.contains(&v) || graph.users(v).iter().any(|u| short.contains(u));
         let by_row = match &graph.node(v).op {
@@ -83,11 +115,11 @@ fn shortened(graph: &TensorGraph, cut: &BTreeSet<ValueId>) -> BTreeSet<ValueId> 
             | TensorOp::Multiply
             | TensorOp::LayerNorm { .. }
             | TensorOp::Activation(_) => rows(graph, v) > 1,
-            TensorOp::Input { .. }
-            | TensorOp::Scores { .. }
+            TensorOp::Scores { .. }
             | TensorOp::PowerSoftmax { .. }
             | TensorOp::Softmax { .. }
-            | TensorOp::Values { .. } => false,
+            | TensorOp::Values { .. } => attentions.contains(&v),
+            TensorOp::Input { .. } => false,
         };
         if read && by_row && !whole.contains(&v) {
             short.insert(v);
@@ -99,9 +131,16 @@ fn shortened(graph: &TensorGraph, cut: &BTreeSet<ValueId>) -> BTreeSet<ValueId> 
         };
         if !short.contains(&v) || mixes {
             whole.extend(graph.operands(v));
+        } else if reads_keys(&graph.node(v).op) {
+            whole.extend(graph.operands(v).get(1));
         }
     }
     short
+}
+
+/// Whether the second operand is read by every row.
+fn reads_keys(op: &TensorOp) -> bool {
+    matches!(op, TensorOp::Scores { .. } | TensorOp::Values { .. })
 }
 
 /// Values whose last row was asked for, and that row.
@@ -160,12 +199,19 @@ fn last_row(m: &Matrix) -> Matrix {
 /// Makes `v` compute its last row only. Its operands are done already.
 fn shorten(graph: &mut TensorGraph, v: ValueId, short: &BTreeSet<ValueId>, last: &mut Last) {
     let mut operands = graph.operands(v);
-    if let TensorOp::Linear(l) = &mut graph.node_mut(v).op {
-        l.bias = l.bias.as_ref().map(last_row);
-        for t in &mut l.terms {
-            t.post = t.post.as_ref().map(last_row);
+    match &mut graph.node_mut(v).op {
+        TensorOp::Linear(l) => {
+            l.bias = l.bias.as_ref().map(last_row);
+            for t in &mut l.terms {
+                t.post = t.post.as_ref().map(last_row);
+            }
         }
+        TensorOp::Scores { mask, .. } | TensorOp::Softmax { mask } => {
+            *mask = mask.as_ref().map(last_row);
+        }
+        _ => {}
     }
+    let keys = reads_keys(&graph.node(v).op);
     let whole = |o: ValueId| !short.contains(&o);
     if let [x] = operands[..] {
         let of = rows(graph, x);
@@ -180,14 +226,17 @@ fn shorten(graph: &mut TensorGraph, v: ValueId, short: &BTreeSet<ValueId>, last:
         }
     }
     if !operands.is_empty() {
-        for o in &mut operands {
+        let by_row = if keys { 1 } else { operands.len() };
+        for o in operands.iter_mut().take(by_row) {
             if whole(*o) {
                 *o = last.of(graph, *o);
             }
         }
         graph.set_operands(v, &operands);
     }
-    if let Shape::Matrix { cols, .. } = graph.node(v).shape {
-        graph.node_mut(v).shape = Shape::Matrix { rows: 1, cols };
+    let node = graph.node_mut(v);
+    match &mut node.shape {
+        Shape::Matrix { rows, .. } | Shape::Scores { rows, .. } => *rows = 1,
+        Shape::PerHead { .. } | Shape::PerRow { .. } => {}
     }
 }

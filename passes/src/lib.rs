@@ -5,6 +5,7 @@
 
 pub mod approx;
 pub mod assign_levels;
+pub mod attention_stages;
 pub mod calibrate_ranges;
 pub mod chebyshev_plan;
 pub mod choose_layout;

@@ -4,17 +4,20 @@
 //!                                                    %s  = linear %p                            sums over features, packs, masks
 //! before   %o = values %n, %v                after   %a  = linear %n                            spreads scores over features
 //!                                                    %o  = mul_sum Σ_r %a[r] * %vr[r], then copies added by rotations
+//! Wide heads are packed and spread in two linear maps instead of one, see `attention_stages`: rotation r then comes back-rotated by r mod
+//! `inner` lanes, so that the maps over neighbouring lanes read one side only.
 //! Needs    the layouts of `choose-layout`: shifted copies of keys and values where windows are free.
-//! Error    none.    Depth  two for scores, two for weights, one for values.
+//! Error    none.    Depth  two for scores and two for values, one more for each where there are two stages.
 //! Source   diagonals of products by token rotations: eprint 2018/1041 (JKLS) in spirit; slot layout as in the design notes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::element_maps::{Copy, PackScores, WeightScores};
+use crate::attention_stages::{self, inner_lanes, Products};
+use crate::element_maps::{Copy, PackScores, SumFeatures, WeightScores};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
-use crate::ir::packed::layout::{Cell, Geometry, Layout};
+use crate::ir::packed::layout::{Cell, Layout};
 use crate::ir::packed::{Kernel, KnownPlan, PackedGraph, Part};
 use crate::ir::shape::{Matrix, Shape};
 use crate::linear_lowering::lower_linear;
@@ -36,7 +39,7 @@ pub struct Attention {
 
 impl Attention {
     /// Names a layout of this attention; `kind` tells its layouts apart.
-    fn key(&self, kind: u64) -> Vec<u64> {
+    pub(crate) fn key(&self, kind: u64) -> Vec<u64> {
         let numbers = [self.heads, self.rows, self.keys, self.width, self.ways];
         let numbers = numbers.into_iter().map(|n| n as u64);
         std::iter::once(kind).chain(numbers).collect()
@@ -58,30 +61,37 @@ impl Attention {
     }
 }
 
-/// Whole-token rotations that, with the shifted copies, reach every key.
-fn token_steps(packed: &PackedGraph, ways: usize) -> Vec<i64> {
-    let g = packed.geometry;
-    (0..(g.tokens / ways).max(1))
-        .map(|r| (r * g.lanes) as i64)
+/// How many rotations by whole tokens reach every key: with shifted copies fewer, and fewer where queries repeat with their rows. A single
+/// query stands beside every key as it is.
+fn rotations(packed: &PackedGraph, about: Attention) -> usize {
+    let all = (packed.geometry.tokens / about.ways).max(1);
+    match about.rows.is_power_of_two() {
+        true => all.min(about.rows),
+        false => all,
+    }
+}
+
+/// Rotations by whole tokens; number r is back-rotated by r mod `inner` lanes.
+fn token_steps(packed: &PackedGraph, count: usize, inner: usize) -> Vec<i64> {
+    let lanes = packed.geometry.lanes;
+    (0..count)
+        .map(|r| (r * lanes) as i64 - (r % inner) as i64)
         .collect()
 }
 
-/// A bundle of all rotations of `value` by whole tokens.
-fn rotate_tokens(packed: &mut PackedGraph, scope: &Scope, value: ValueId, ways: usize) -> ValueId {
-    let steps = token_steps(packed, ways);
+/// A bundle of all rotations of `value` by `steps`.
+fn rotate_all(packed: &mut PackedGraph, scope: &Scope, value: ValueId, steps: Vec<i64>) -> ValueId {
     if steps == [0] {
         return value;
     }
     let layout = Arc::clone(packed.layout(value));
-    let rotated = packed.derived(vec![0, ways as u64], &[&layout], || {
+    let mut key = vec![0];
+    key.extend(steps.iter().map(|s| *s as u64));
+    let rotated = packed.derived(key, &[&layout], || {
         let mut cells = Vec::new();
         for step in &steps {
             for k in 0..layout.ciphertexts() {
-                cells.push(
-                    (0..layout.period())
-                        .map(|s| layout.cell(k, s + *step as usize))
-                        .collect(),
-                );
+                cells.push(attention_stages::turned(&layout, k, *step, layout.period()));
             }
         }
         Layout::new(cells, "rotated")
@@ -99,21 +109,33 @@ pub fn lower_scores(
     mask: Option<&Matrix>,
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
-    let rotated = rotate_tokens(packed, scope, k, about.ways);
+    let g = packed.geometry;
+    let n = packed.layout(q).ciphertexts();
+    let count = rotations(packed, about);
+    let inner = inner_lanes(n, count, about.width);
+    let steps = token_steps(packed, count, inner);
+    let products = Products {
+        geometry: g,
+        ciphertexts: n,
+        rotations: steps.len(),
+        inner,
+    };
+    let rotated = rotate_all(packed, scope, k, steps);
+    let back: Vec<i64> = (0..inner as i64).map(|b| -b).collect();
+    let q = rotate_all(packed, scope, q, back);
     let (lq, lk) = (
         Arc::clone(packed.layout(q)),
         Arc::clone(packed.layout(rotated)),
     );
-    let n = lq.ciphertexts();
-    let rotations = lk.ciphertexts() / n.max(1);
     let period = lq.period().max(lk.period());
+    let of_q = |o: usize| (o / n % inner) * n + o % n;
     // Which partial product each slot of product (r, k) is.
     let partial = packed.derived(about.key(1), &[&lq, &lk], || {
-        let cells: Vec<Vec<Cell>> = (0..rotations * n)
+        let cells: Vec<Vec<Cell>> = (0..products.count())
             .map(|o| {
                 (0..period)
                     .map(|slot| {
-                        let (i, h, x) = about.split(lq.cell(o % n, slot)?);
+                        let (i, h, x) = about.split(lq.cell(of_q(o), slot)?);
                         let (j, hk, xk) = about.split(lk.cell(o, slot)?);
                         (h == hk && x == xk)
                             .then(|| about.score(h, i, j) * about.width as u32 + x as u32)
@@ -123,18 +145,17 @@ pub fn lower_scores(
             .collect();
         Layout::new(cells, "partial scores")
     });
-    let pairs: Vec<Vec<(Part, Part)>> = (0..rotations * n)
-        .map(|o| vec![((0, o % n), (1, o))])
+    let pairs: Vec<Vec<(Part, Part)>> = (0..products.count())
+        .map(|o| vec![((0, of_q(o)), (1, o))])
         .collect();
     let kernel = Kernel::MulSum {
         pairs,
         factor: 1,
         constant: 0.0,
     };
-    let products = packed.add(scope, kernel, &[q, rotated], &partial, None);
-    let g = packed.geometry;
+    let mut sums = packed.add(scope, kernel, &[q, rotated], &partial, None);
     let target = packed.derived(about.key(2), &[&partial], || {
-        score_layout(g, &partial, n, rotations, about)
+        score_layout(&products, &partial, about)
     });
     let scores = about.heads * about.rows * about.keys;
     let held = target.holders(|_| true);
@@ -143,23 +164,28 @@ pub fn lower_scores(
             "score number {e} is reached by no rotation of the keys"
         ));
     }
+    if inner > 1 {
+        let few = packed.derived(about.key(4), &[&partial], || {
+            products.summed(&partial, about.width)
+        });
+        let map = SumFeatures {
+            width: about.width,
+            inner,
+        };
+        sums = linear(packed, scope, sums, &few, &map, None)?;
+    }
     let map = PackScores {
-        width: about.width,
+        width: about.width.div_ceil(inner),
         mask,
     };
-    linear(packed, scope, products, &target, &map, bound)
+    linear(packed, scope, sums, &target, &map, bound)
 }
 
 /// Slot (token, head block, x) of ciphertext (k, page) holds the score of rotation page · block + x, first occurrences only.
-fn score_layout(
-    g: Geometry,
-    partial: &Layout,
-    n: usize,
-    rotations: usize,
-    about: Attention,
-) -> Layout {
+fn score_layout(products: &Products, partial: &Layout, about: Attention) -> Layout {
+    let (g, n) = (products.geometry, products.ciphertexts);
     let block = about.width.next_power_of_two();
-    let pages = rotations.div_ceil(block);
+    let pages = products.rotations.div_ceil(block);
     let period = partial.period().max(g.window());
     let mut seen: BTreeSet<(usize, u32)> = BTreeSet::new();
     let mut cells = vec![vec![None; period]; n * pages];
@@ -169,11 +195,11 @@ fn score_layout(
             let x = lane % block;
             for page in 0..pages {
                 let r = page * block + x;
-                if r >= rotations {
+                if r >= products.rotations {
                     continue;
                 }
                 // The head block starts where x = 0.
-                let Some(e) = partial.cell(r * n + k, slot - x) else {
+                let Some(e) = partial.cell(r * n + k, slot - x + r % products.inner) else {
                     continue;
                 };
                 let score = e / about.width as u32;
@@ -197,20 +223,31 @@ pub fn lower_values(
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
     let g = packed.geometry;
-    let rotated = rotate_tokens(packed, scope, v, about.ways);
-    let lv = Arc::clone(packed.layout(rotated));
     let n = target.ciphertexts();
-    let rotations = lv.ciphertexts() / n.max(1);
+    let count = rotations(packed, about);
+    let inner = inner_lanes(n, count, about.width);
+    let steps = token_steps(packed, count, inner);
+    let products = Products {
+        geometry: g,
+        ciphertexts: n,
+        rotations: steps.len(),
+        inner,
+    };
+    let rotated = rotate_all(packed, scope, v, steps);
+    let lv = Arc::clone(packed.layout(rotated));
     let period = lv.period().max(target.period());
-    let base = target.period().max(g.window());
-    // Each slot of the result sums, over rotations and (with shifted copies) windows, every key once.
-    let places = if about.ways > 1 { base } else { period };
+    let base = target.period();
+    // Each slot of the result sums, over rotations and over what its period leaves (shifted copies, all tokens for a single query), every
+    // key once.
     let spread = packed.derived(about.key(3), &[target, &lv], || {
-        let mut seen = vec![false; n * places * about.keys];
-        let mut cells = vec![vec![None; period]; rotations * n];
-        for o in 0..rotations * n {
+        let mut seen = vec![false; n * base * about.keys];
+        let mut cells = vec![vec![None; period]; products.count()];
+        for o in 0..products.count() {
+            let back = o / n % inner;
             for slot in 0..period {
-                let (Some(out), Some(value)) = (target.cell(o % n, slot), lv.cell(o, slot)) else {
+                // The product is turned back by this many lanes.
+                let at = (slot + period - back) % period;
+                let (Some(out), Some(value)) = (target.cell(o % n, at), lv.cell(o, slot)) else {
                     continue;
                 };
                 let (i, h, x) = about.split(out);
@@ -219,7 +256,7 @@ pub fn lower_values(
                     continue;
                 }
                 // The head and the row are those of the place.
-                let place = (o % n) * places + slot % places;
+                let place = (o % n) * base + at % base;
                 if !std::mem::replace(&mut seen[place * about.keys + j], true) {
                     cells[o][slot] = Some(about.score(h, i, j));
                 }
@@ -232,34 +269,78 @@ pub fn lower_values(
         rows: about.rows,
         keys: about.keys,
     };
-    let inner = Scope {
+    let inner_scope = Scope {
         shape,
         ..scope.clone()
     };
-    let weights = match factors {
-        None => linear(packed, &inner, scores, &spread, &Copy, None)?,
+    let first = match inner {
+        1 => Arc::clone(&spread),
+        _ => packed.derived(about.key(5), &[&spread], || {
+            products.leading(&spread, about.width)
+        }),
+    };
+    let mut weights = match factors {
+        None => linear(packed, &inner_scope, scores, &first, &Copy, None)?,
         Some(weights) => {
             let map = WeightScores { weights };
-            linear(packed, &inner, scores, &spread, &map, None)?
+            linear(packed, &inner_scope, scores, &first, &map, None)?
         }
     };
-    let pairs = (0..n)
-        .map(|k| {
-            (0..rotations)
-                .map(|r| ((0, r * n + k), (1, r * n + k)))
-                .collect()
-        })
-        .collect();
-    let kernel = Kernel::MulSum {
-        pairs,
-        factor: 1,
-        constant: 0.0,
-    };
-    if about.ways == 1 {
-        return Ok(packed.add(scope, kernel, &[weights, rotated], target, bound));
+    if inner > 1 {
+        weights = linear(packed, &inner_scope, weights, &spread, &Copy, None)?;
     }
-    let nothing = Arc::new(Layout::new(vec![vec![None; period]; n], "partial sums"));
-    let sums = packed.add(scope, kernel, &[weights, rotated], &nothing, None);
+    if inner > 1 || base < period {
+        let nothing = Arc::new(Layout::new(vec![vec![None; period]; n], "partial sums"));
+        let sums = sum_turned(packed, scope, (weights, rotated), &products, &nothing);
+        return Ok(finish_values(
+            packed,
+            scope,
+            sums,
+            (base, period),
+            target,
+            bound,
+        ));
+    }
+    let kernel = products.sum_of(0);
+    Ok(packed.add(scope, kernel, &[weights, rotated], target, bound))
+}
+
+/// Σ_b rot_b(Σ_r weights_r · values_r), over the rotations r that are turned back by b lanes.
+fn sum_turned(
+    packed: &mut PackedGraph,
+    scope: &Scope,
+    (weights, values): (ValueId, ValueId),
+    products: &Products,
+    nothing: &Arc<Layout>,
+) -> ValueId {
+    let mut terms = Vec::new();
+    for b in 0..products.inner.min(products.rotations) {
+        let kernel = products.sum_of(b);
+        let sum = packed.add(scope, kernel, &[weights, values], nothing, None);
+        let rotate = Kernel::Rotate {
+            steps: vec![b as i64],
+        };
+        terms.push(match b {
+            0 => sum,
+            _ => packed.add(scope, rotate, &[sum], nothing, None),
+        });
+    }
+    if let [only] = terms[..] {
+        return only;
+    }
+    let terms: Vec<(ValueId, f64)> = terms.into_iter().map(|t| (t, 1.0)).collect();
+    packed.combine(scope, &terms, 0.0, None)
+}
+
+/// Adds what lies a period of the result apart, and names what the sums are.
+fn finish_values(
+    packed: &mut PackedGraph,
+    scope: &Scope,
+    sums: ValueId,
+    (base, period): (usize, usize),
+    target: &Arc<Layout>,
+    bound: Option<f64>,
+) -> ValueId {
     let mut steps = Vec::new();
     let mut step = base;
     while step < period {
@@ -267,9 +348,11 @@ pub fn lower_values(
         step *= 2;
     }
     if steps.is_empty() {
-        packed.graph.node_mut(sums).op.layout = Arc::clone(target);
+        let op = &mut packed.graph.node_mut(sums).op;
+        op.layout = Arc::clone(target);
+        op.bound = bound;
     }
-    Ok(packed.fold(scope, sums, &steps, target, bound))
+    packed.fold(scope, sums, &steps, target, bound)
 }
 
 /// Adds a linear map and its folding; the layout of the result is `target`.

@@ -1,6 +1,6 @@
 //! emit: the program computes what the poly graph computes, verifies, and is the same every time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heron_compiler::facts::ModelFacts;
 use heron_compiler::pipeline::{compile_poly, lower_poly, write_schedule};
@@ -12,6 +12,7 @@ use heron_runtime::exec::clear::Clear;
 use heron_runtime::exec::ports::{input_values, pack, unpack};
 use heron_runtime::exec::walk;
 use heron_schedule::params::{ParameterSet, Profile};
+use heron_schedule::proto::instruction::Op;
 use heron_schedule::recount::recount;
 use heron_schedule::Schedule;
 
@@ -98,6 +99,43 @@ fn programs_compute_what_the_poly_graph_computes() {
         // Factors are stored in f32: 2^-25 of each.
         assert!(worst < 1e-8);
     }
+}
+
+#[test]
+fn maps_over_pairs_of_ciphertexts_are_folded_and_compute_the_same() {
+    // Two ciphertexts of 2^11 slots each; heads wide enough for packing in two stages. Nothing is bootstrapped, so that magnitudes are free.
+    let mut m = Model::new("wide");
+    let (rows, heads, head) = (32, 4, 32);
+    let cols = heads * head;
+    let x = m.input("x", rows, cols);
+    let [q, k, v] = ["q", "k", "v"].map(|name| m.dense(name, x, cols));
+    let keys = rows;
+    let scores = Shape::Scores { heads, rows, keys };
+    let op = PolyOp::Scores { heads, mask: None };
+    let s = m.add("s", op, &[q, k], scores);
+    let values = PolyOp::Values {
+        heads,
+        weights: None,
+    };
+    let o = m.add("o", values, &[s, v], Shape::Matrix { rows, cols });
+    let y = m.dense("y", o, 64);
+    let poly = m.finish(y);
+    let schedule = compile(&poly, Profile::Toy, Some(1));
+    let worst = difference(&poly, &schedule);
+    let program = schedule.program();
+    let foldings: BTreeSet<&str> = program
+        .instructions
+        .iter()
+        .filter_map(|i| match &i.op {
+            Some(Op::Linear(op)) => Some(op.folding().as_str_name()),
+            _ => None,
+        })
+        .collect();
+    println!("difference {worst:.2e}, bound 1e-6; {foldings:?}");
+    assert!(worst < 1e-6);
+    assert!(foldings.contains("SOURCES") && foldings.contains("RESULTS"));
+    let counted = recount(program, schedule.params().slots()).operations;
+    assert!(counted.conjugate > 0 && counted.bootstrap == 0);
 }
 
 #[test]

@@ -62,14 +62,28 @@ fn computes_what_follows_attention_for_the_last_position() {
 }
 
 #[test]
-fn leaves_what_attention_reads_whole() {
+fn one_query_is_left_of_the_last_attention_and_all_keys_and_values() {
     let after = cut(&block()).unwrap();
-    for name in ["e", "ln1", "q", "k", "v", "o"] {
+    for (name, expected) in [("e", 4), ("ln1", 4), ("k", 4), ("v", 4), ("q", 1), ("o", 1)] {
         let Shape::Matrix { rows, .. } = after.node(find(&after, name)).shape else {
             panic!("%{name} is no matrix");
         };
-        assert_eq!(rows, 4, "%{name}");
+        assert_eq!(rows, expected, "%{name}");
     }
+}
+
+#[test]
+fn an_attention_whose_scores_are_read_elsewhere_keeps_all_queries() {
+    let mut before = block();
+    let values = find(&before, "o");
+    let softmax = before.operands(values)[0];
+    before.outputs.push(("weights".into(), softmax));
+    let after = cut(&before).unwrap();
+    ends_agree(&before, &after);
+    let Shape::Matrix { rows, .. } = after.node(find(&after, "o")).shape else {
+        panic!("%o is no matrix");
+    };
+    assert_eq!(rows, 4);
 }
 
 #[test]

@@ -145,6 +145,82 @@ fn attention_computes_the_same_with_and_without_shifted_copies() {
 }
 
 #[test]
+fn wide_heads_are_packed_and_spread_in_two_stages() {
+    for (rows, heads, head, causal, slots, batch) in [
+        (16, 1, 32, false, 512, Some(1)),
+        (16, 2, 32, true, 512, Some(1)),
+        (16, 2, 32, false, 4096, Some(1)),
+        (12, 2, 24, true, 2048, Some(2)),
+        (4, 2, 64, true, 1024, Some(1)),
+        (64, 1, 32, true, 2048, Some(1)),
+    ] {
+        let mut m = Model::new("attention");
+        let x = m.input("x", rows, heads * head);
+        let o = m.attention(x, heads, head, causal);
+        let name = format!("{rows} rows {heads} heads of {head} in {slots}/{batch:?}");
+        let packed = check(&name, &m.finish(o), slots, batch);
+        let two = packed.print().contains("sums of features");
+        assert!(two, "{name}: {}", packed.print());
+    }
+}
+
+/// Attention of `queries` of the last of 16 rows over all of them.
+fn attention_of_few(queries: usize, heads: usize, head: usize) -> PolyGraph {
+    let mut m = Model::new("few");
+    let (keys, cols) = (16, heads * head);
+    let x = m.input("x", keys, cols);
+    let last = m.mixed("last", x, queries, cols);
+    let q = m.dense("q", last, cols);
+    let [k, v] = ["k", "v"].map(|name| m.dense(name, x, cols));
+    let shape = Shape::Scores {
+        heads,
+        rows: queries,
+        keys,
+    };
+    let op = PolyOp::Scores { heads, mask: None };
+    let s = m.add("s", op, &[q, k], shape);
+    let n = m.add("n", PolyOp::Multiply, &[s, s], shape);
+    let sum = PolyOp::KeySum {
+        scale: 0.4,
+        shift: -0.3,
+        weights: None,
+    };
+    let rows = queries;
+    let u = m.add("u", sum, &[n], Shape::PerHead { heads, rows });
+    let values = PolyOp::Values {
+        heads,
+        weights: None,
+    };
+    let matrix = Shape::Matrix { rows, cols };
+    let av = m.add("av", values, &[n, v], matrix);
+    let o = m.add("o", PolyOp::ScaleHeads, &[av, u], matrix);
+    let y = m.dense("y", o, 5);
+    m.finish(y)
+}
+
+#[test]
+fn few_queries_need_few_rotations_of_the_keys() {
+    for (queries, rotations) in [(1, 1), (2, 2), (3, 16), (4, 4), (16, 16)] {
+        for (heads, head, slots) in [(2, 4, 128), (2, 8, 1024), (1, 32, 512), (4, 16, 512)] {
+            let poly = attention_of_few(queries, heads, head);
+            let name = format!("{queries} queries of {heads} heads of {head} in {slots}");
+            let packed = check(&name, &poly, slots, Some(1));
+            let g = packed.geometry;
+            let most = rotations * (heads * head).div_ceil(g.lanes * g.windows());
+            let products = packed.graph.topological().into_iter().find_map(|v| {
+                let op = &packed.graph.node(v).op;
+                let scores = op.layout.note() == "partial scores";
+                scores.then(|| op.layout.ciphertexts())
+            });
+            assert!(
+                products.is_some_and(|p| p <= most),
+                "{name}: {products:?}, {most}"
+            );
+        }
+    }
+}
+
+#[test]
 fn heads_that_fill_several_ciphertexts_compute_the_same() {
     let mut m = Model::new("attention");
     let x = m.input("x", 8, 24);

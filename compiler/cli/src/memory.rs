@@ -6,10 +6,11 @@ use heron_runtime::bootstrap::{footprint, Footprint, Tuning, Work};
 use heron_runtime::ckks::linear_sums::{passes, GiantSize, PassBytes, TERMS_AT_ONCE};
 use heron_runtime::exec::refresh::kinds;
 use heron_runtime::ring::pool::KEPT_BYTES;
+use heron_schedule::folding::{baby_rotations, folding, sums, Product};
 use heron_schedule::params::{Level, ParameterSet};
 use heron_schedule::proto::instruction::Op;
-use heron_schedule::proto::{Instruction, Linear, Program, Term};
-use heron_schedule::recount::baby_rotations;
+use heron_schedule::proto::linear::Folding;
+use heron_schedule::proto::{Instruction, Linear, Program};
 use std::collections::BTreeMap;
 
 /// The program with its libraries, its heap with what lies unused in it, and the schedule. Measured: a run without encryption.
@@ -147,16 +148,18 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
             *count += 1;
         }
     }
-    let words = |term: &Term| {
-        let vector = program.plaintexts.get(term.plaintext as usize);
-        let period = vector.map_or(0, |v| v.length as usize * program.batch.max(1) as usize);
-        (2 * period).min(n)
+    let period = |index: Option<u32>| {
+        let vector = index.and_then(|i| program.plaintexts.get(i as usize));
+        vector.map_or(0, |v| v.length as usize * program.batch.max(1) as usize)
     };
-    let giants = op.out.iter().flat_map(|o| &o.giant);
-    let sizes: Vec<GiantSize> = giants
-        .map(|g| GiantSize {
-            terms: g.term.len(),
-            words: g.term.iter().map(words).sum(),
+    let words = |p: &Product| (2 * period(p.real).max(period(p.imaginary))).min(n);
+    let sums = sums(op, params.slots());
+    let sizes: Vec<GiantSize> = sums
+        .iter()
+        .flatten()
+        .map(|(_, products)| GiantSize {
+            terms: products.len(),
+            words: products.iter().map(words).sum(),
         })
         .collect();
     let digits = params.digits().len() as u64 * extended / 2;
@@ -164,7 +167,11 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
         let words: usize = giants.iter().map(|g| g.words).sum();
         (4 * limbs * words) as u64
     };
-    let results = op.out.len() as u64 * extended;
+    let folded = match folding(op) {
+        Folding::Sources => op.src.len() as u64 / 2 * pair(params, op.level_in, 0),
+        Folding::None | Folding::Results => 0,
+    };
+    let results = sums.len() as u64 * extended + folded;
     let Some(ends) = passes(&sizes, n, limbs, PassBytes::DEFAULT) else {
         let sums = sizes.len() as u64;
         let babies = babies.into_iter().max().unwrap_or(0);

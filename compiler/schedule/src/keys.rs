@@ -1,5 +1,6 @@
 //! Which evaluation keys a program uses, and at which levels.
 
+use crate::folding::conjugations;
 use crate::proto::{instruction::Op, BootstrapUse, KeyUse, Program};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,10 +24,11 @@ impl KeyNeeds {
     /// Collects the needs of the instructions. `slots`: slots of a ciphertext.
     pub fn of_instructions(program: &Program, slots: usize) -> KeyNeeds {
         let mut needs = KeyNeeds::default();
+        let rotations = &mut needs.rotations;
         let mut rotation = |step: i32, level: u32| {
             let step = normal_step(step, slots);
             if step != 0 {
-                needs.rotations.entry(step).or_default().insert(level);
+                rotations.entry(step).or_default().insert(level);
             }
         };
         for instruction in &program.instructions {
@@ -38,6 +40,10 @@ impl KeyNeeds {
                             .term
                             .iter()
                             .for_each(|t| rotation(t.baby, op.level_in));
+                    }
+                    if conjugations(op) > 0 {
+                        let below = op.level_in.saturating_sub(1);
+                        needs.conjugation.insert(below);
                     }
                 }
                 Some(Op::Rotate(op)) => op.out.iter().for_each(|out| rotation(out.step, op.level)),

@@ -7,6 +7,7 @@
 pub mod atomic;
 pub mod client;
 pub mod container;
+pub mod folding;
 pub mod keys;
 pub mod noise;
 pub mod params;

@@ -1,8 +1,10 @@
 //! Counts of operations, depth and levels, from the instructions alone: what the report claims must equal this.
 
+use crate::folding::{baby_rotations, conjugations, folding, sums};
 use crate::keys::normal_step;
-use crate::proto::{bootstrap::Kind, instruction::Op, Instruction, Linear, Program};
-use std::collections::BTreeSet;
+use crate::proto::{
+    bootstrap::Kind, instruction::Op, linear::Folding, Instruction, Linear, Program,
+};
 
 /// Operations of one run. Key switches are `rotate + conjugate + relinearize`, bootstrapping's own excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,20 +80,33 @@ impl LayerCount {
     }
 }
 
-/// Distinct rotations of the sources of a linear step, as (source, normalised step), the step 0 left out.
-pub fn baby_rotations(op: &Linear, slots: usize) -> BTreeSet<(u32, i32)> {
-    op.out
-        .iter()
-        .flat_map(|out| &out.giant)
-        .flat_map(|giant| &giant.term)
-        .map(|term| (term.src, normal_step(term.baby, slots)))
-        .filter(|(_, step)| *step != 0)
-        .collect()
-}
-
 /// Whether a coefficient of a combination is applied exactly, without a level.
 pub fn is_free_coefficient(c: f64) -> bool {
     c.fract() == 0.0 && c.abs() <= 256.0
+}
+
+/// Operations of a linear step. Folding a pair of sources takes one addition, and so does each result of a conjugation.
+fn count_linear(op: &Linear, slots: usize) -> OperationCounts {
+    let conjugate = conjugations(op) as u64;
+    let mut c = OperationCounts {
+        rotate: baby_rotations(op, slots).len() as u64,
+        conjugate,
+        ..OperationCounts::default()
+    };
+    for sum in sums(op, slots) {
+        let products: u64 = sum.iter().map(|(_, p)| p.len() as u64).sum();
+        c.rotate += sum.iter().filter(|(step, _)| *step != 0).count() as u64;
+        c.ct_pt_multiply += products;
+        c.add += products.saturating_sub(1);
+        c.rescale += 1;
+    }
+    c.add += op.out.iter().filter(|o| o.bias.is_some()).count() as u64;
+    c.add += match folding(op) {
+        Folding::None => 0,
+        Folding::Sources => conjugate + op.src.len() as u64 / 2,
+        Folding::Results => 2 * conjugate,
+    };
+    c
 }
 
 /// Operations of one instruction. `slots`: slots of a ciphertext.
@@ -99,15 +114,7 @@ pub fn count_instruction(instruction: &Instruction, slots: usize) -> OperationCo
     let mut c = OperationCounts::default();
     match &instruction.op {
         Some(Op::Linear(op)) => {
-            c.rotate += baby_rotations(op, slots).len() as u64;
-            for out in &op.out {
-                let terms: u64 = out.giant.iter().map(|g| g.term.len() as u64).sum();
-                let turned = |g: &&crate::proto::Giant| normal_step(g.step, slots) != 0;
-                c.rotate += out.giant.iter().filter(turned).count() as u64;
-                c.ct_pt_multiply += terms;
-                c.add += terms.saturating_sub(1) + u64::from(out.bias.is_some());
-                c.rescale += 1;
-            }
+            c.merge(count_linear(op, slots));
         }
         Some(Op::Combine(op)) => {
             let adjusted = op.term.iter().filter(|t| t.level > op.level_out).count() as u64;

@@ -1,6 +1,9 @@
 //! The text form of a program: for snapshots and for reading. Plaintexts are named by number, not printed.
 
-use crate::proto::{bootstrap::Kind, instruction::Op, BiasRef, Instruction, Port, Program};
+use crate::folding::folding;
+use crate::proto::{
+    bootstrap::Kind, instruction::Op, linear::Folding, BiasRef, Instruction, Port, Program,
+};
 use std::fmt::{self, Display, Formatter};
 
 /// Prints a program; equal programs print equally on any machine.
@@ -133,11 +136,16 @@ fn write_instruction(f: &mut Formatter<'_>, instruction: &Instruction) -> fmt::R
             let out: Vec<u32> = op.out.iter().map(|o| o.dst).collect();
             write!(
                 f,
-                "linear  {} <- {} @{}>{}",
+                "linear  {} <- {} @{}>{}{}",
                 registers(&out),
                 registers(&op.src),
                 op.level_in,
-                op.level_in.saturating_sub(1)
+                op.level_in.saturating_sub(1),
+                match folding(op) {
+                    Folding::None => "",
+                    Folding::Sources => " sources folded",
+                    Folding::Results => " results folded",
+                }
             )?;
             for out in &op.out {
                 write!(f, "\n      r{} =", out.dst)?;

@@ -1,8 +1,11 @@
 //! What must hold of a program before anything runs it: everything a file could get wrong.
 
+use crate::folding::conjugations;
 use crate::keys::{normal_step, required_bootstraps, KeyNeeds};
 use crate::params::{ParameterError, ParameterSet};
-use crate::proto::{bootstrap::Kind, instruction::Op, BiasRef, Instruction, Port, Program};
+use crate::proto::{
+    bootstrap::Kind, instruction::Op, linear::Folding, BiasRef, Instruction, Port, Program,
+};
 use crate::recount::{is_free_coefficient, reads, writes};
 use crate::weights::{Weights, WeightsError};
 use std::collections::BTreeSet;
@@ -118,7 +121,10 @@ fn key_difference(needed: &KeyNeeds, listed: &KeyNeeds) -> String {
             return format!("rotation by {step} is used at levels {a}, listed at {b}");
         }
     }
-    "conjugation is listed and never used".into()
+    format!(
+        "conjugation is used at levels {:?}, listed at {:?}",
+        needed.conjugation, listed.conjugation
+    )
 }
 
 fn port_error(port: &Port, reason: String) -> VerifyError {
@@ -297,6 +303,13 @@ impl Walker<'_> {
             }
             Op::Linear(op) => {
                 self.goes_down(op.level_in)?;
+                Folding::try_from(op.folding).map_err(|_| format!("folding {}", op.folding))?;
+                let below = op.level_in - 1;
+                if conjugations(op) > 0 && !self.listed.conjugation.contains(&below) {
+                    return Err(format!(
+                        "conjugation at level {below} is not among the keys"
+                    ));
+                }
                 for &src in &op.src {
                     self.expect_level(src, op.level_in)?;
                 }

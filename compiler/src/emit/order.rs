@@ -88,7 +88,8 @@ fn split(instruction: Instruction, next: &mut u32, out: &mut Vec<Instruction>) {
                 }));
             }
         }
-        Some(Op::Linear(linear)) => components(linear)
+        // Pairs stay together: folded maps are cut when they are emitted.
+        Some(Op::Linear(linear)) if linear.folding == 0 => components(linear)
             .into_iter()
             .for_each(|part| push(Op::Linear(part))),
         Some(Op::MulSum(sum)) if sum.pair.len() > PRODUCTS => {
@@ -159,6 +160,7 @@ fn components(linear: proto::Linear) -> Vec<proto::Linear> {
         let part = parts.entry(name).or_insert_with(|| {
             let members = (0..linear.src.len()).filter(|s| find(&group, *s as u32) == name);
             proto::Linear {
+                folding: linear.folding,
                 src: members.filter_map(|s| linear.src.get(s).copied()).collect(),
                 level_in: linear.level_in,
                 out: Vec::new(),

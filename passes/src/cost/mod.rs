@@ -3,9 +3,9 @@
 //! Prices ([`prices`]) are milliseconds at N = 2^16 on one chain of moduli. Between the levels they are given for they are linear in the
 //! number of limbs; other rings scale with N·log N, other chains as their key switches do.
 
+pub mod folding;
 pub mod prices;
 
-use crate::ir::packed::print::linear_counts;
 use crate::ir::packed::{is_free, Kernel};
 use prices::{Measured, Prices, Target, BOOTSTRAP_FROM, BOOTSTRAP_PER_LEVEL, LIMBS};
 
@@ -45,24 +45,29 @@ pub struct Work {
     pub rotations: [f64; 2],
     /// Additions and adjustments.
     pub combinations: [f64; 2],
+    /// Conjugations of the sums of a linear map.
+    pub conjugations: f64,
 }
 
 impl Work {
+    fn add(&mut self, other: &Work) {
+        let add = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        add(&mut self.linear, &other.linear);
+        add(&mut self.multiplications, &other.multiplications);
+        add(&mut self.rotations, &other.rotations);
+        add(&mut self.combinations, &other.combinations);
+        self.conjugations += other.conjugations;
+    }
+
     /// Counts the operations of a kernel with a result of `ciphertexts` ciphertexts.
     pub fn of(kernel: &Kernel, ciphertexts: usize) -> Self {
         let n = ciphertexts as f64;
         match kernel {
             Kernel::Input { .. } => Work::default(),
             Kernel::Linear(outs) => {
-                let (products, babies, giants) = linear_counts(outs);
-                let terms = || outs.iter().flat_map(|o| &o.giants).flat_map(|(_, t)| t);
-                let rotated = terms().filter(|t| t.baby != 0).map(|t| t.source);
-                let sources: std::collections::BTreeSet<usize> = rotated.collect();
-                Work {
-                    linear: [sources.len(), products, babies, giants, ciphertexts]
-                        .map(|c| c as f64),
-                    ..Work::default()
-                }
+                let mut work = Work::default();
+                folding::parts(outs).iter().for_each(|p| work.add(&p.work));
+                work
             }
             Kernel::Rotate { steps } => {
                 let real = steps.iter().filter(|s| **s != 0).count() as f64;
@@ -256,7 +261,7 @@ impl CostTable {
             (adjustments, &prices.adjust),
         ];
         let here = [
-            (rotated, &prices.rotate),
+            (rotated + work.conjugations, &prices.rotate),
             (hoisted, &prices.hoisted_rotation),
             (additions, &prices.add),
         ];

@@ -134,10 +134,36 @@ impl Plaintext<RnsPoly> {
         basis: Basis,
     ) -> Result<Self, CkksError> {
         let encoded = encoder.encode_real(slots, scale)?;
+        Self::compressed(context, &encoded, level, scale, basis)
+    }
+
+    /// As [`Plaintext::encode_real_compressed`], of complex slots.
+    ///
+    /// # Errors
+    /// A level that does not exist, or slots that cannot be encoded.
+    pub fn encode_compressed(
+        context: &RlweContext,
+        encoder: &Encoder,
+        slots: &[Complex],
+        level: Level,
+        scale: Scale,
+        basis: Basis,
+    ) -> Result<Self, CkksError> {
+        let encoded = encoder.encode(slots, scale)?;
+        Self::compressed(context, &encoded, level, scale, basis)
+    }
+
+    fn compressed(
+        context: &RlweContext,
+        encoded: &EncodedPolynomial,
+        level: Level,
+        scale: Scale,
+        basis: Basis,
+    ) -> Result<Self, CkksError> {
         let ring = context.ring();
         let log_run = encoded.log_stride().min(ring.largest_log_run());
         if log_run < MIN_LOG_RUN || encoded.log_n() != ring.log_n() {
-            return Self::from_encoded(context, &encoded, level, scale, basis);
+            return Self::from_encoded(context, encoded, level, scale, basis);
         }
         let row = context.row(level)?;
         let limbs = match basis {

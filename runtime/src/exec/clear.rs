@@ -3,10 +3,10 @@
 
 use super::noise::{NoiseModel, NoiseStream};
 use super::{ExecError, Executor};
+use heron_schedule::folding::{conjugations, term_rotations};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::Level;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
-use heron_schedule::recount::baby_rotations;
 use heron_schedule::Schedule;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -152,8 +152,13 @@ impl Executor for Clear<'_> {
     fn linear(&mut self, op: &Linear, sources: &[&Slots]) -> Result<Vec<Slots>, ExecError> {
         let (slots, batch) = (self.slots(), self.batch());
         let switch = self.deviation(|n| n.key_switch(level(op.level_in)))?;
-        let rescale = self.deviation(|n| n.rescale(level(op.level_in.saturating_sub(1))))?;
-        let steps: Vec<(u32, i32)> = baby_rotations(op, slots).into_iter().collect();
+        let below = level(op.level_in.saturating_sub(1));
+        let rescale = self.deviation(|n| n.rescale(below))?;
+        let conjugation = match conjugations(op) {
+            0 => 0.0,
+            _ => self.deviation(|n| n.key_switch(below))?,
+        };
+        let steps: Vec<(u32, i32)> = term_rotations(op, slots).into_iter().collect();
         let babies: BTreeMap<(u32, i32), Slots> = steps
             .par_iter()
             .enumerate()
@@ -186,7 +191,8 @@ impl Executor for Clear<'_> {
                 if let Some(bias) = &out.bias {
                     add_bias(&mut total, &self.schedule.vector(bias.plaintext)?, batch);
                 }
-                self.stream(number).add(&mut total, rescale);
+                self.stream(number)
+                    .add(&mut total, rescale.hypot(conjugation));
                 Ok(total)
             })
             .collect()

@@ -5,6 +5,7 @@
 //! [`ports`] is the client's side: from inputs to slots and back.
 
 pub mod clear;
+mod folding;
 pub mod key_request;
 pub mod noise;
 pub mod observe;

@@ -1,14 +1,15 @@
 //! `rns`: the schedule on real ciphertexts. Plaintext vectors are expanded from the weights section and encoded when they are needed, at
 //! the level they are needed at.
 
+use super::folding::{folded_sources, unfolded, Plan, Vector};
 use super::{ExecError, Executor};
 use crate::backend::Backend;
-use crate::ckks::encoding::Encoder;
-use crate::ckks::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+use crate::ckks::encoding::{Complex, Encoder};
+use crate::ckks::linear::DiagonalSource;
 use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
-use heron_schedule::proto::{Bootstrap, Combine, Giant, Input, Linear, MulSum, Output, Rotate};
+use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::Schedule;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -111,20 +112,23 @@ impl<'a, B: Backend> Rns<'a, B> {
             .collect()
     }
 
-    fn diagonals(&self, scale: Scale) -> Diagonals<'_, B> {
+    fn diagonals<'b>(&'b self, scale: Scale, plan: &'b Plan) -> Diagonals<'b, B> {
         Diagonals {
             schedule: self.schedule,
             evaluator: self.evaluator,
             encoder: self.encoder,
+            vectors: &plan.vectors,
             scale,
             nanoseconds: AtomicU64::new(0),
         }
     }
 
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
-        let diagonals = self.diagonals(ct.scale());
-        let plaintext = diagonals.whole(index as usize, ct.level(), Basis::Row)?;
-        self.encoding += diagonals.seconds(1);
+        let none = Plan::default();
+        let diagonals = self.diagonals(ct.scale(), &none);
+        let plaintext = diagonals.whole(index, ct.level(), Basis::Row)?;
+        let seconds = diagonals.seconds(1);
+        self.encoding += seconds;
         Ok(self.evaluator.add_plain_assign(ct, &plaintext)?)
     }
 }
@@ -134,20 +138,36 @@ struct Diagonals<'a, B: Backend> {
     schedule: &'a Schedule,
     evaluator: &'a Evaluator<B>,
     encoder: &'a Encoder,
+    vectors: &'a [Vector],
     scale: Scale,
     nanoseconds: AtomicU64,
 }
 
 impl<B: Backend> Diagonals<'_, B> {
     /// One period of the slots of a plaintext vector.
-    fn slots(&self, index: usize) -> Vec<f64> {
+    fn slots(&self, index: u32) -> Vec<f64> {
         let batch = self.schedule.program().batch.max(1) as usize;
         // The schedule was verified: every plaintext it names lies in the weights section.
-        let vector = self.schedule.vector(index as u32).unwrap_or_default();
+        let vector = self.schedule.vector(index).unwrap_or_default();
         vector
             .iter()
             .flat_map(|&v| std::iter::repeat_n(v, batch))
             .collect()
+    }
+
+    /// One period of the slots of a folded vector.
+    fn complex_slots(&self, vector: &Vector) -> Vec<Complex> {
+        let of = |index: Option<u32>| index.map_or(vec![0.0], |i| self.slots(i));
+        let (re, im) = (of(vector.real), of(vector.imaginary));
+        // Lengths are powers of two, so that the shorter repeats in the longer.
+        let length = re.len().max(im.len());
+        let pairs = re.iter().cycle().zip(im.iter().cycle()).take(length);
+        let (by_re, by_im) = vector.factors;
+        let part = |(re, im): (&f64, &f64)| Complex {
+            re: by_re * re,
+            im: by_im * im,
+        };
+        pairs.map(part).collect()
     }
 
     fn encoded(
@@ -169,7 +189,7 @@ impl<B: Backend> Diagonals<'_, B> {
     /// A plaintext that can be added.
     fn whole(
         &self,
-        index: usize,
+        index: u32,
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
@@ -193,41 +213,41 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
-        self.encoded(|| {
-            let (context, scale) = (self.evaluator.context(), self.scale);
-            let slots = self.slots(index);
-            Plaintext::encode_real_compressed(context, self.encoder, &slots, level, scale, basis)
+        let vector = self.vectors.get(index).ok_or(CkksError::Shape {
+            op: "linear",
+            what: "number of a diagonal",
+            expected: self.vectors.len(),
+            found: index,
+        })?;
+        let (context, scale) = (self.evaluator.context(), self.scale);
+        self.encoded(|| match (vector.real, vector.factors) {
+            (Some(real), (1.0, _)) => {
+                let slots = self.slots(real);
+                Plaintext::encode_real_compressed(
+                    context,
+                    self.encoder,
+                    &slots,
+                    level,
+                    scale,
+                    basis,
+                )
+            }
+            _ => {
+                let slots = self.complex_slots(vector);
+                Plaintext::encode_compressed(context, self.encoder, &slots, level, scale, basis)
+            }
         })
     }
 
-    /// Real slots that repeat after p are a polynomial with 2p coefficients.
+    /// Slots that repeat after p are a polynomial with 2p coefficients.
     fn words(&self, index: usize) -> Option<usize> {
         let program = self.schedule.program();
-        let period = program.plaintexts.get(index)?.length as usize;
+        let vector = self.vectors.get(index)?;
+        let parts = [vector.real, vector.imaginary].into_iter().flatten();
+        let lengths = parts.map(|i| program.plaintexts.get(i as usize).map(|p| p.length));
+        let period = lengths.flatten().max().unwrap_or(1) as usize;
         Some(2 * period * program.batch.max(1) as usize)
     }
-}
-
-fn outputs(op: &Linear, slots: usize) -> Vec<LinearOutput> {
-    let step = |s: i32| RotationStep(i64::from(normal_step(s, slots)));
-    let giant = |g: &Giant| GiantStep {
-        step: step(g.step),
-        terms: g
-            .term
-            .iter()
-            .map(|t| LinearTerm {
-                source: t.src as usize,
-                baby: step(t.baby),
-                diagonal: t.plaintext as usize,
-            })
-            .collect(),
-    };
-    op.out
-        .iter()
-        .map(|out| LinearOutput {
-            giants: out.giant.iter().map(giant).collect(),
-        })
-        .collect()
 }
 
 impl<B: Backend> Executor for Rns<'_, B> {
@@ -250,10 +270,19 @@ impl<B: Backend> Executor for Rns<'_, B> {
     fn linear(&mut self, op: &Linear, sources: &[&Self::Ct]) -> Result<Vec<Self::Ct>, ExecError> {
         let params = self.schedule.params();
         let scale = params.plaintext_scale(level(op.level_in))?;
-        let diagonals = self.diagonals(scale);
-        let outputs = outputs(op, params.slots());
-        let mut results = self.evaluator.linear(sources, &outputs, &diagonals)?;
-        self.encoding += diagonals.seconds(rayon::current_num_threads());
+        let plan = Plan::new(op, params.slots());
+        let diagonals = self.diagonals(scale, &plan);
+        let pairs = folded_sources(self.evaluator, op, sources)?;
+        let sums = match &pairs[..] {
+            [] => self.evaluator.linear(sources, &plan.outputs, &diagonals)?,
+            pairs => {
+                let pairs: Vec<&Self::Ct> = pairs.iter().collect();
+                self.evaluator.linear(&pairs, &plan.outputs, &diagonals)?
+            }
+        };
+        let encoding = diagonals.seconds(rayon::current_num_threads());
+        self.encoding += encoding;
+        let mut results = unfolded(self.evaluator, op, sums)?;
         for (out, result) in op.out.iter().zip(&mut results) {
             if let Some(bias) = &out.bias {
                 self.add_bias(result, bias.plaintext)?;

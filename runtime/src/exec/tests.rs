@@ -10,7 +10,11 @@ use super::{walk, ExecError, Timing};
 use crate::ckks::encoding::Complex;
 use crate::ckks::testing::Lab;
 use heron_schedule::params::{Level, Profile};
-use heron_schedule::proto::{instruction::Op, Program};
+use heron_schedule::proto::linear::Folding;
+use heron_schedule::proto::{
+    instruction::Op, BiasRef, Combine, CombineTerm, Giant, Instruction, Linear, LinearOut, Output,
+    Program, Rotate, Rotated, Term,
+};
 use heron_schedule::recount::recount;
 use heron_schedule::sample::{
     sample, sample_program, sample_reference, SAMPLE_BATCH, SAMPLE_ELEMENTS,
@@ -202,4 +206,135 @@ fn ciphertexts_decrypt_to_what_clear_computes() {
     }
     let encoding = timing.kinds().find(|(k, _)| k.name() == "encoding");
     assert!(encoding.is_some_and(|(_, t)| t.seconds > 0.0));
+}
+
+/// The sample's input and two rotations of it, mapped to three results: rotations of sources and of sums, pairs and ones without partners.
+fn mapped(folding: Folding) -> Schedule {
+    changed(|p| {
+        let term = |src, baby, plaintext| Term {
+            src,
+            baby,
+            plaintext,
+        };
+        let giant = |step, terms: &[Term]| Giant {
+            step,
+            term: terms.to_vec(),
+        };
+        let out = |dst, giants: &[Giant], bias: Option<u32>| LinearOut {
+            dst,
+            giant: giants.to_vec(),
+            bias: bias.map(|plaintext| BiasRef { plaintext }),
+        };
+        let step = |op| Instruction {
+            layer: 0,
+            op: Some(op),
+            free: Vec::new(),
+        };
+        let rotated = |step, dst| Rotated { step, dst };
+        let rotate = Op::Rotate(Rotate {
+            src: 0,
+            level: 7,
+            out: vec![rotated(4, 1), rotated(12, 2)],
+        });
+        let linear = Op::Linear(Linear {
+            src: vec![0, 1, 2],
+            level_in: 7,
+            out: vec![
+                out(
+                    3,
+                    &[
+                        giant(0, &[term(0, 0, 0), term(1, 0, 1), term(2, 8, 2)]),
+                        giant(16, &[term(1, 8, 0), term(0, 0, 2)]),
+                    ],
+                    Some(3),
+                ),
+                out(4, &[giant(16, &[term(0, 0, 1), term(1, 8, 3)])], None),
+                out(5, &[giant(0, &[term(2, 0, 0), term(1, 0, 2)])], Some(0)),
+            ],
+            folding: folding.into(),
+        });
+        let part = |src, coefficient| CombineTerm {
+            src,
+            level: 6,
+            coefficient,
+        };
+        let combine = Op::Combine(Combine {
+            dst: 6,
+            level_out: 6,
+            term: vec![part(3, 1.0), part(4, 2.0), part(5, -3.0)],
+            constant: 0.0,
+            bias: None,
+        });
+        let output = Op::Output(Output {
+            port: 0,
+            ciphertext: 0,
+            src: 6,
+        });
+        p.registers = 7;
+        p.instructions.truncate(1);
+        p.instructions[0].free.clear();
+        let all = [rotate, linear, combine, output];
+        p.instructions.extend(all.into_iter().map(step));
+        p.outputs[0].level = 6;
+        p.bootstraps.clear();
+    })
+}
+
+#[test]
+fn folded_maps_decrypt_to_what_they_compute_unfolded() {
+    let inputs = inputs(SAMPLE_BATCH);
+    let expected = run(&mapped(Folding::None), &inputs, None).expect("runs");
+    for (folding, conjugations) in [
+        (Folding::None, 0),
+        (Folding::Sources, 3),
+        (Folding::Results, 1),
+    ] {
+        let schedule = mapped(folding);
+        let program = schedule.program();
+        let mut trace = Trace::new(schedule.params());
+        walk(program, &mut trace, &mut |_| ()).expect("traces");
+        let counted = recount(program, schedule.params().slots()).operations;
+        assert_eq!(trace.operations, counted);
+        assert_eq!(counted.conjugate, conjugations);
+        let request = program_keys(program, schedule.params()).expect("keys");
+        let lab = Lab::with_keys(schedule.params().clone(), &request);
+        let lanes: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+        let slots = schedule.params().slots();
+        let packed = pack(&program.inputs[0], None, SAMPLE_BATCH, slots, &lanes).expect("packs");
+        let complex: Vec<Complex> = packed[0].iter().map(|&x| Complex::new(x, 0.0)).collect();
+        let encrypted = vec![vec![lab.encrypt(&complex, Level(7), 1)]];
+        let refresher = Refresher::new(program, &lab.evaluator).expect("no bootstrapping");
+        let refreshing = refresher.with(&lab.evaluator);
+        let rns = Rns::new(
+            &schedule,
+            &lab.evaluator,
+            &lab.encoder,
+            &refreshing,
+            encrypted,
+        );
+        let mut rns = rns.expect("inputs fit");
+        walk(program, &mut rns, &mut |_| ()).expect("runs");
+        let outputs = rns.into_outputs().expect("written");
+        let decrypted = lab.decrypt(&outputs[0][0]);
+        let unreal = decrypted.iter().map(|c| c.im.abs()).fold(0.0, f64::max);
+        let real: Vec<f64> = decrypted.iter().map(|c| c.re).collect();
+        let found = unpack(&program.outputs[0], SAMPLE_BATCH, &[real], SAMPLE_BATCH);
+        // Noise of a few key switches at a scale of 2^40 and in 2^12 coefficients.
+        let bound = 2f64.powi(-20);
+        for (found, expected) in found.expect("unpacks").iter().zip(&expected.outputs) {
+            let error = worst(found, expected);
+            println!("{folding:?}: {error:.2e}, imaginary {unreal:.2e} (bound {bound:.2e})");
+            assert!(error < bound && error > 0.0 && unreal < bound);
+        }
+    }
+}
+
+#[test]
+fn a_folded_map_without_its_conjugation_key_is_refused() {
+    let schedule = mapped(Folding::Sources);
+    let (mut program, weights) = sample_program(Profile::Toy).expect("sample");
+    program.clone_from(schedule.program());
+    program.keys.retain(|k| !k.conjugation);
+    let refused = Schedule::new(program, weights).err().map(|e| e.to_string());
+    assert!(refused.is_some_and(|e| e.contains("conjugation at level 6 is not among the keys")));
 }

@@ -1,10 +1,12 @@
 //! `trace`: levels, exact scales and counts, no values. Follows the evaluator's rules, so that a schedule that traces also runs.
 
 use super::{ExecError, Executor};
+use heron_schedule::folding::{baby_rotations, conjugations, folding, sums};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, ParameterSet, Scale};
+use heron_schedule::proto::linear::Folding;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
-use heron_schedule::recount::{baby_rotations, OperationCounts};
+use heron_schedule::recount::OperationCounts;
 
 /// A ciphertext without its content.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,16 +97,26 @@ impl Executor for Trace<'_> {
             self.params.scale(level)?,
         );
         self.operations.rotate += baby_rotations(op, slots).len() as u64;
+        for sum in sums(op, slots) {
+            let mut products = 0;
+            for (step, some) in sum {
+                products += some.len() as u64;
+                self.operations.rotate += u64::from(step != 0);
+            }
+            self.operations.ct_pt_multiply += products;
+            self.operations.add += products.saturating_sub(1);
+            self.operations.rescale += 1;
+        }
+        let conjugate = conjugations(op) as u64;
+        self.operations.conjugate += conjugate;
+        self.operations.add += match folding(op) {
+            Folding::None => 0,
+            Folding::Sources => conjugate + op.src.len() as u64 / 2,
+            Folding::Results => 2 * conjugate,
+        };
         let mut results = Vec::with_capacity(op.out.len());
         for out in &op.out {
-            let mut terms = 0;
-            for giant in &out.giant {
-                terms += giant.term.len() as u64;
-                self.operations.rotate += u64::from(normal_step(giant.step, slots) != 0);
-            }
-            self.operations.ct_pt_multiply += terms;
-            self.operations.add += terms.saturating_sub(1) + u64::from(out.bias.is_some());
-            self.operations.rescale += 1;
+            self.operations.add += u64::from(out.bias.is_some());
             results.push(self.product(op.level_in, cipher, plain)?);
         }
         Ok(results)

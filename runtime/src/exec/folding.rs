@@ -1,0 +1,115 @@
+//! Linear steps on ciphertexts, folded or not: which products the evaluator makes of which encoded vectors, and what is done before and
+//! after. See [`heron_schedule::folding`].
+
+use crate::backend::Backend;
+use crate::ckks::linear::{GiantStep, LinearOutput, LinearTerm};
+use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
+use heron_schedule::folding::{factors, folding, sums};
+use heron_schedule::proto::{linear::Folding, Linear};
+
+/// A plaintext to be encoded: factors.0 · real + i · factors.1 · imaginary.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Vector {
+    /// Number of a plaintext, 0 without.
+    pub real: Option<u32>,
+    /// Number of a plaintext, 0 without.
+    pub imaginary: Option<u32>,
+    /// What they are multiplied by.
+    pub factors: (f64, f64),
+}
+
+/// What the evaluator is to do: its diagonals are numbered as `vectors`.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// One per sum.
+    pub outputs: Vec<LinearOutput>,
+    /// The plaintexts of its products.
+    pub vectors: Vec<Vector>,
+}
+
+impl Plan {
+    /// The products of a linear step on ciphertexts of `slots` slots.
+    pub fn new(op: &Linear, slots: usize) -> Plan {
+        let mut plan = Plan::default();
+        let folding = folding(op);
+        for (number, sum) in sums(op, slots).into_iter().enumerate() {
+            // A last result without a partner is not added to its conjugate.
+            let alone = folding == Folding::Results && 2 * number + 1 == op.out.len();
+            let factors = factors(if alone { Folding::None } else { folding });
+            let mut giants = Vec::new();
+            for (step, products) in sum {
+                let first = plan.vectors.len();
+                let terms = products.iter().enumerate().map(|(i, p)| LinearTerm {
+                    source: p.source as usize,
+                    baby: RotationStep(i64::from(p.baby)),
+                    diagonal: first + i,
+                });
+                giants.push(GiantStep {
+                    step: RotationStep(i64::from(step)),
+                    terms: terms.collect(),
+                });
+                plan.vectors.extend(products.iter().map(|p| Vector {
+                    real: p.real,
+                    imaginary: p.imaginary,
+                    factors,
+                }));
+            }
+            plan.outputs.push(LinearOutput { giants });
+        }
+        plan
+    }
+}
+
+/// s_2k + i·s_2k+1 for each pair of sources; nothing where sources are not folded.
+pub(super) fn folded_sources<B: Backend>(
+    evaluator: &Evaluator<B>,
+    op: &Linear,
+    sources: &[&Ciphertext<B::Poly>],
+) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
+    if folding(op) != Folding::Sources {
+        return Ok(Vec::new());
+    }
+    let fold = |pair: &[&Ciphertext<B::Poly>]| match pair {
+        [real, imaginary] => {
+            let mut sum = (*imaginary).clone();
+            evaluator.mul_imaginary_assign(&mut sum)?;
+            evaluator.add_assign(&mut sum, real)?;
+            Ok(sum)
+        }
+        rest => rest.first().map(|c| (*c).clone()).ok_or(CkksError::Shape {
+            op: "linear",
+            what: "number of sources",
+            expected: 1,
+            found: 0,
+        }),
+    };
+    sources.chunks(2).map(fold).collect()
+}
+
+/// The results of a linear step from its sums.
+pub(super) fn unfolded<B: Backend>(
+    evaluator: &Evaluator<B>,
+    op: &Linear,
+    sums: Vec<Ciphertext<B::Poly>>,
+) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
+    let mut results = Vec::with_capacity(op.out.len());
+    for sum in sums {
+        let left = op.out.len() - results.len();
+        match folding(op) {
+            Folding::Sources => {
+                let conjugate = evaluator.conjugate(&sum)?;
+                results.push(evaluator.add(&sum, &conjugate)?);
+            }
+            Folding::Results if left > 1 => {
+                let conjugate = evaluator.conjugate(&sum)?;
+                results.push(evaluator.add(&sum, &conjugate)?);
+                // i·(conj(z) - z) = 2·Im z.
+                let mut imaginary = evaluator.sub(&conjugate, &sum)?;
+                evaluator.mul_imaginary_assign(&mut imaginary)?;
+                results.push(imaginary);
+            }
+            Folding::None | Folding::Results => results.push(sum),
+        }
+    }
+    Ok(results)
+}
