@@ -12,6 +12,7 @@ use heron_schedule::params::{Level, Scale};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// plaintext · rot_baby(source).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,15 @@ struct Sum<P> {
     polys: Option<(P, P)>,
 }
 
+/// Where the time of a linear map went, in seconds of wall time; what is left of the whole are the products and the last division.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LinearTimes {
+    /// Rotations of sources and of giant steps' sums.
+    pub rotation: f64,
+    /// Plaintexts, from [`DiagonalSource`].
+    pub encoding: f64,
+}
+
 impl<B: Backend> Evaluator<B> {
     /// For each output Σ_giants rot_step(Σ_terms plaintext · rot_baby(source)), rescaled: sources at one level and scale, results one below
     /// at scale · plaintext scale · Q(level - 1)/Q(level).
@@ -77,6 +87,20 @@ impl<B: Backend> Evaluator<B> {
         sources: &[&Ciphertext<B::Poly>],
         outputs: &[LinearOutput],
         diagonals: &dyn DiagonalSource<B::Poly>,
+    ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
+        self.linear_timed(sources, outputs, diagonals, None)
+    }
+
+    /// [`Evaluator::linear`], which also adds to `times`, if given, where the time went; it then waits for the backend after each part.
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::linear`].
+    pub fn linear_timed(
+        &self,
+        sources: &[&Ciphertext<B::Poly>],
+        outputs: &[LinearOutput],
+        diagonals: &dyn DiagonalSource<B::Poly>,
+        mut times: Option<&mut LinearTimes>,
     ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
         let op = "linear";
         let Some(first) = sources.first() else {
@@ -93,7 +117,9 @@ impl<B: Backend> Evaluator<B> {
             .collect();
         let mut scale: Option<Scale> = None;
         for (index, source) in sources.iter().enumerate() {
+            let started = Instant::now();
             let rotated = self.rotated_in_qp(source, self.babies_of(index, outputs, &sums), row)?;
+            self.rotated(started, &mut times);
             for (output, sums) in outputs.iter().zip(&mut sums) {
                 for (giant, sum) in output.giants.iter().zip(sums) {
                     let terms: Vec<LinearTerm> = giant
@@ -103,7 +129,16 @@ impl<B: Backend> Evaluator<B> {
                         .copied()
                         .collect();
                     for terms in terms.chunks(TERMS_AT_ONCE) {
-                        self.accumulate(source, &rotated, terms, diagonals, row, sum, &mut scale)?;
+                        let plaintexts = encoded(source, terms, diagonals, sum.basis, &mut times)?;
+                        self.accumulate(
+                            source,
+                            &rotated,
+                            terms,
+                            &plaintexts,
+                            row,
+                            sum,
+                            &mut scale,
+                        )?;
                     }
                 }
             }
@@ -121,7 +156,10 @@ impl<B: Backend> Evaluator<B> {
             .iter()
             .zip(sums)
             .map(|(output, sums)| {
-                let polys = self.sum_giants(output, sums, row, level)?;
+                let started = Instant::now();
+                let total = self.sum_giants(output, sums, row)?;
+                self.rotated(started, &mut times);
+                let polys = self.lowered(total, level)?;
                 Ok(Ciphertext {
                     polys,
                     level,
@@ -129,6 +167,14 @@ impl<B: Backend> Evaluator<B> {
                 })
             })
             .collect()
+    }
+
+    /// Books the time since `started` as rotation.
+    fn rotated(&self, started: Instant, times: &mut Option<&mut LinearTimes>) {
+        if let Some(times) = times {
+            self.backend.wait();
+            times.rotation += started.elapsed().as_secs_f64();
+        }
     }
 
     fn is_identity(&self, step: RotationStep) -> bool {
@@ -219,22 +265,18 @@ impl<B: Backend> Evaluator<B> {
         source: &Ciphertext<B::Poly>,
         rotated: &Rotated<B::Poly>,
         terms: &[LinearTerm],
-        diagonals: &dyn DiagonalSource<B::Poly>,
+        plaintexts: &[Arc<Plaintext<B::Poly>>],
         row: &RowLimbs,
         sum: &mut Sum<B::Poly>,
         scale: &mut Option<Scale>,
     ) -> Result<(), CkksError> {
         let op = "linear";
-        let plaintexts = terms
-            .par_iter()
-            .map(|t| diagonals.diagonal(t.diagonal, source.level, sum.basis))
-            .collect::<Result<Vec<_>, _>>()?;
         let limbs = match sum.basis {
             Basis::Row => &row.limbs,
             Basis::Extended => &row.extended,
         };
         let mut triples = Vec::with_capacity(terms.len());
-        for (term, plaintext) in terms.iter().zip(&plaintexts) {
+        for (term, plaintext) in terms.iter().zip(plaintexts) {
             super::evaluator::same_level(op, source.level, plaintext.level)?;
             super::evaluator::same_scale(
                 op,
@@ -252,14 +294,13 @@ impl<B: Backend> Evaluator<B> {
         Ok(())
     }
 
-    /// Switches and permutes each giant step's sum, adds all in QP, divides once.
+    /// Switches and permutes each giant step's sum, adds all, in QP if any is there.
     fn sum_giants(
         &self,
         output: &LinearOutput,
         sums: Vec<Sum<B::Poly>>,
         row: &RowLimbs,
-        level: Level,
-    ) -> Result<Vec<B::Poly>, CkksError> {
+    ) -> Result<(B::Poly, B::Poly), CkksError> {
         let (mut total, mut total_row) = (None, None);
         for (giant, sum) in output.giants.iter().zip(sums) {
             let Some((low, high)) = sum.polys else {
@@ -288,21 +329,49 @@ impl<B: Backend> Evaluator<B> {
             self.backend
                 .switch_and_add((&low, &high), rotation, row, total)?;
         }
-        let (mut low, mut high) = match (total, total_row) {
+        match (total, total_row) {
             (Some((mut low, mut high)), Some((l, h))) => {
                 self.backend.add_scaled(&mut low, &l, &row.special_product);
                 self.backend.add_scaled(&mut high, &h, &row.special_product);
-                (low, high)
+                Ok((low, high))
             }
-            (Some(pair), None) | (None, Some(pair)) => pair,
-            (None, None) => return Err(shape("number of terms of an output", 1, 0)),
-        };
+            (Some(pair), None) | (None, Some(pair)) => Ok(pair),
+            (None, None) => Err(shape("number of terms of an output", 1, 0)),
+        }
+    }
+
+    /// Removes P, where it is there, and rescales.
+    fn lowered(
+        &self,
+        (low, high): (B::Poly, B::Poly),
+        level: Level,
+    ) -> Result<Vec<B::Poly>, CkksError> {
         let target = &self.row(level)?.limbs;
-        (low, high) = self
+        let (low, high) = self
             .backend
             .divide_and_round_pair((&low, &high), target, None)?;
         Ok(vec![low, high])
     }
+}
+
+/// The plaintexts of some terms.
+fn encoded<P: Send + Sync>(
+    source: &Ciphertext<P>,
+    terms: &[LinearTerm],
+    diagonals: &dyn DiagonalSource<P>,
+    basis: Basis,
+    times: &mut Option<&mut LinearTimes>,
+) -> Result<Vec<Arc<Plaintext<P>>>, CkksError> {
+    let started = Instant::now();
+    let level = source.level;
+    let plaintexts = terms
+        .par_iter()
+        .map(|t| diagonals.diagonal(t.diagonal, level, basis))
+        .collect();
+    if let Some(times) = times {
+        times.encoding += started.elapsed().as_secs_f64();
+    }
+    plaintexts
 }
 
 fn add_pair<B: Backend>(

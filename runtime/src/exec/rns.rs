@@ -1,10 +1,10 @@
 //! `rns`: the schedule on real ciphertexts. Plaintext vectors are expanded from the weights section and encoded when they are needed, at
 //! the level they are needed at.
 
-use super::{ExecError, Executor};
+use super::{ExecError, Executor, Parts};
 use crate::backend::Backend;
 use crate::ckks::encoding::Encoder;
-use crate::ckks::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+use crate::ckks::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm, LinearTimes};
 use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
@@ -32,7 +32,7 @@ pub struct Rns<'a, B: Backend> {
     refresh: &'a dyn Refresh<B::Poly>,
     inputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
     outputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
-    encoding: f64,
+    parts: Parts,
 }
 
 impl From<CkksError> for ExecError {
@@ -98,7 +98,7 @@ impl<'a, B: Backend> Rns<'a, B> {
             evaluator,
             encoder,
             refresh,
-            encoding: 0.0,
+            parts: Parts::default(),
         })
     }
 
@@ -117,14 +117,16 @@ impl<'a, B: Backend> Rns<'a, B> {
             evaluator: self.evaluator,
             encoder: self.encoder,
             scale,
-            nanoseconds: AtomicU64::new(0),
+            encoded: AtomicU64::new(0),
         }
     }
 
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
+        let started = Instant::now();
         let diagonals = self.diagonals(ct.scale());
         let plaintext = diagonals.whole(index as usize, ct.level(), Basis::Row)?;
-        self.encoding += diagonals.seconds(1);
+        self.parts.encoded += 1;
+        self.parts.encoding += started.elapsed().as_secs_f64();
         Ok(self.evaluator.add_plain_assign(ct, &plaintext)?)
     }
 }
@@ -135,7 +137,7 @@ struct Diagonals<'a, B: Backend> {
     evaluator: &'a Evaluator<B>,
     encoder: &'a Encoder,
     scale: Scale,
-    nanoseconds: AtomicU64,
+    encoded: AtomicU64,
 }
 
 impl<B: Backend> Diagonals<'_, B> {
@@ -154,11 +156,9 @@ impl<B: Backend> Diagonals<'_, B> {
         &self,
         encode: impl FnOnce() -> Result<Plaintext, CkksError>,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
-        let started = Instant::now();
         let plain = encode()?;
         let poly = self.evaluator.backend().upload(plain.poly());
-        let spent = started.elapsed().as_nanos() as u64;
-        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        self.encoded.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(Plaintext::from_parts(
             poly,
             plain.level(),
@@ -178,11 +178,6 @@ impl<B: Backend> Diagonals<'_, B> {
             let slots = self.slots(index);
             Plaintext::encode_real(context, self.encoder, &slots, level, scale, basis)
         })
-    }
-
-    /// Seconds spent encoding, as wall time when so many threads share the work evenly.
-    fn seconds(&self, threads: usize) -> f64 {
-        self.nanoseconds.load(Ordering::Relaxed) as f64 * 1e-9 / threads.max(1) as f64
     }
 }
 
@@ -245,8 +240,14 @@ impl<B: Backend> Executor for Rns<'_, B> {
         let scale = params.plaintext_scale(level(op.level_in))?;
         let diagonals = self.diagonals(scale);
         let outputs = outputs(op, params.slots());
-        let mut results = self.evaluator.linear(sources, &outputs, &diagonals)?;
-        self.encoding += diagonals.seconds(rayon::current_num_threads());
+        let mut spent = LinearTimes::default();
+        let mut results =
+            self.evaluator
+                .linear_timed(sources, &outputs, &diagonals, Some(&mut spent))?;
+        let encoded = diagonals.encoded.load(Ordering::Relaxed);
+        self.parts.encoding += spent.encoding;
+        self.parts.rotation += spent.rotation;
+        self.parts.encoded += encoded;
         for (out, result) in op.out.iter().zip(&mut results) {
             if let Some(bias) = &out.bias {
                 self.add_bias(result, bias.plaintext)?;
@@ -295,7 +296,7 @@ impl<B: Backend> Executor for Rns<'_, B> {
         self.refresh.refresh(op, sources)
     }
 
-    fn take_encoding_seconds(&mut self) -> f64 {
-        std::mem::take(&mut self.encoding)
+    fn take_parts(&mut self) -> Parts {
+        std::mem::take(&mut self.parts)
     }
 }
