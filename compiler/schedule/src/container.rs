@@ -170,6 +170,11 @@ impl Schedule {
         self.parts().to_bytes()
     }
 
+    /// How many bytes the file will have.
+    pub fn file_bytes(&self) -> u64 {
+        self.parts().length() as u64
+    }
+
     /// Writes `X.heron`, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
         save(path, &self.parts())
@@ -285,6 +290,11 @@ impl ClientSchedule {
         self.parts().to_bytes()
     }
 
+    /// How many bytes the file will have.
+    pub fn file_bytes(&self) -> u64 {
+        self.parts().length() as u64
+    }
+
     /// Writes `X.client`, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
         save(path, &self.parts())
@@ -380,6 +390,14 @@ impl Parts<'_> {
         // Writing to a vector cannot fail.
         let _ = self.write(&mut out);
         out
+    }
+
+    fn length(&self) -> usize {
+        let start = (HEADER + self.program.encoded_len()).next_multiple_of(ALIGNMENT);
+        match self.record.len() {
+            0 => start + self.weights.len(),
+            record => (start + self.weights.len()).next_multiple_of(8) + record,
+        }
     }
 
     /// Section by section: the weights of a large model are not copied first.

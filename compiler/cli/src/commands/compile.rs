@@ -2,8 +2,11 @@
 
 use crate::args::{Compile, WeightsPlace};
 use crate::console::{warn_if_insecure, Progress};
+use crate::depth_report::text;
+use crate::depth_report::units::{bytes, float, seconds, show};
 use crate::failure::{Failure, Outcome};
 use crate::frontend;
+use heron_schedule::Schedule;
 
 /// Writes X.heron, and X.client beside it.
 pub fn run(args: &Compile, quiet: bool) -> Outcome {
@@ -24,6 +27,7 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     if let Some(warning) = frontend::too_inaccurate(schedule.program(), args.options.tolerance) {
         progress.note(&warning);
     }
+    progress.note(&format!("estimate: {}", estimate(schedule)?));
     // The client's file first: a schedule on disk always has it beside.
     let client = args.output.with_extension("client");
     if client == args.output {
@@ -54,4 +58,19 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
         schedule.program().batch
     ));
     Ok(())
+}
+
+/// What a run will take and what files will be, in one line.
+fn estimate(schedule: &Schedule) -> Outcome<String> {
+    let report = super::report::of_schedule(schedule)?;
+    let estimate = &report["estimate"];
+    let mut items = Vec::new();
+    if let Some(s) = float(&estimate["seconds"]) {
+        items.push(format!("{} on {}", seconds(s), show(&estimate["target"])));
+    }
+    if let Some(b) = float(&estimate["peak_bytes"]) {
+        items.push(format!("{} of memory", bytes(b)));
+    }
+    items.extend(text::files(&estimate["file_bytes"]));
+    Ok(items.join(", "))
 }
