@@ -129,6 +129,11 @@ class Tape:
         name = gamma.removesuffix(".weight") + "/LayerNormalization"
         return self.node("LayerNormalization", [x, gamma, beta], name, made, axis=-1, epsilon=epsilon)
 
+    def discard(self):
+        """Removes what was written so far."""
+        self.weights.close()
+        os.remove(self.stem + ".weights.bin")
+
     def save(self, output, name):
         """Writes the graph; small models hold their weights inside."""
         self.weights.close()
