@@ -8,6 +8,7 @@ pub mod assign_levels;
 pub mod calibrate_ranges;
 pub mod chebyshev_plan;
 pub mod choose_layout;
+pub mod client_head;
 pub mod cost;
 pub mod defer_normalisation;
 pub mod element_maps;

@@ -134,7 +134,7 @@ mod tests {
         }
         let kinds = by_layer_kind(schedule.program(), &timing);
         let bend = kinds.as_array().expect("rows").iter();
-        let bend = bend.filter(|k| k["kind"] == "activation").last();
+        let bend = bend.filter(|k| k["kind"] == "activation").next_back();
         let counted = &bend.expect("a layer")["primitives"];
         assert_eq!(counted["polynomial"]["count"], 2);
         assert_eq!(counted["rotation"]["count"], 2);

@@ -11,7 +11,7 @@ pub mod text;
 pub mod units;
 
 use heron_runtime::bootstrap::Tuning;
-use heron_schedule::client::user_inputs;
+use heron_schedule::client::{result_shape, user_inputs};
 use heron_schedule::params::{
     log2_interval_failure, Interval64, KeySecurity, ParameterSet, SecretKind,
 };
@@ -87,9 +87,10 @@ fn estimate(mut estimate: Value, run_bytes: u64, files: Value) -> Value {
 }
 
 fn ports(ports: &[Port]) -> Value {
-    let list = ports
-        .iter()
-        .map(|p| json!({"name": p.name, "shape": p.shape}));
+    let list = ports.iter().map(|p| match p.head {
+        Some(_) => json!({"name": p.name, "shape": result_shape(p), "head": "client"}),
+        None => json!({"name": p.name, "shape": p.shape}),
+    });
     list.collect()
 }
 

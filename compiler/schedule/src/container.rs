@@ -91,7 +91,8 @@ pub struct Schedule {
     record: Weights,
 }
 
-/// What the client knows of a schedule: ports, what it computes itself, embedding tables, parameters, keys to make. No instruction, no other weight.
+/// What the client knows of a schedule: ports, what it computes itself, embedding tables, a head
+/// that is left to it, parameters, keys to make. No instruction, no other weight.
 #[derive(Clone, Debug)]
 pub struct ClientSchedule {
     program: Program,
@@ -222,6 +223,15 @@ impl Schedule {
                 embedding.plaintext = builder.push(&self.vector(embedding.plaintext)?, single);
             }
         }
+        let mut outputs = self.program.outputs.clone();
+        for head in outputs.iter_mut().filter_map(|port| port.head.as_mut()) {
+            let single = self.single(head.weight);
+            head.weight = builder.push(&self.vector(head.weight)?, single);
+            if let Some(bias) = &mut head.bias {
+                let single = self.single(bias.plaintext);
+                bias.plaintext = builder.push(&self.vector(bias.plaintext)?, single);
+            }
+        }
         // Tables were read when the program was verified.
         let graph = ClientGraph::read(&self.program, &self.weights).unwrap_or_default();
         let client = self
@@ -236,7 +246,7 @@ impl Schedule {
             parameters: self.program.parameters.clone(),
             batch: self.program.batch,
             inputs,
-            outputs: self.program.outputs.clone(),
+            outputs,
             keys: self.program.keys.clone(),
             bootstraps: self.program.bootstraps.clone(),
             plaintexts,

@@ -16,10 +16,14 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
             "keep the weights inside",
         ));
     }
-    if args.sweep.is_some() {
-        return Err(Failure::not_yet("--sweep", "compile once per shape"));
-    }
     let mut progress = Progress::new(quiet);
+    if let Some((name, sizes)) = &args.sweep {
+        return super::sweep::run(args, name, sizes, &mut progress);
+    }
+    let Some(output) = &args.output else {
+        let message = "no place to write to; give -o X.heron";
+        return Err(Failure::new("mismatch", message));
+    };
     progress.note(&format!("compiling {}", args.model.display()));
     let compiled = frontend::compile(&args.model, &args.options, args.dump_ir.as_deref())?;
     let schedule = &compiled.schedule;
@@ -29,16 +33,16 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     }
     progress.note(&format!("estimate: {}", estimate(schedule)?));
     // The client's file first: a schedule on disk always has it beside.
-    let client = args.output.with_extension("client");
-    if client == args.output {
+    let client = output.with_extension("client");
+    if client == *output {
         let message = format!(
             "{}: choose a name that does not end in .client",
-            args.output.display()
+            output.display()
         );
         return Err(Failure::new("io", message));
     }
     schedule.client()?.save(&client)?;
-    schedule.save(&args.output)?;
+    schedule.save(output)?;
     if let Some(page) = &args.report {
         super::report::write_page(schedule, page)?;
     }
@@ -51,7 +55,7 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     });
     progress.note(&format!(
         "{} and {}: {} instructions, {} bootstraps, {} inputs per run",
-        args.output.display(),
+        output.display(),
         client.display(),
         schedule.program().instructions.len(),
         bootstraps.count(),
@@ -71,6 +75,6 @@ fn estimate(schedule: &Schedule) -> Outcome<String> {
     if let Some(b) = float(&estimate["peak_bytes"]) {
         items.push(format!("{} of memory", bytes(b)));
     }
-    items.extend(text::files(&estimate["file_bytes"]));
-    Ok(items.join(", "))
+    let files = text::files(&estimate["file_bytes"]);
+    Ok(format!("{}; {}", items.join(", "), files.join(", ")))
 }

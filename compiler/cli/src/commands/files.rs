@@ -271,6 +271,7 @@ pub fn decrypt(args: &Decrypt) -> Outcome {
             .collect::<Outcome<Vec<_>>>()?;
         outputs.extend(program, &slots, count)?;
     }
+    outputs.apply_heads(program, schedule.weights())?;
     for (input, (name, worst)) in left_intervals(program, &outputs) {
         eprintln!("{}", left_interval_warning(input, &name, worst));
     }

@@ -89,8 +89,8 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
     };
     let compile = started.elapsed().as_secs_f64();
     warn_if_insecure(schedule.params());
-    let program = schedule.program().clone();
-    let inputs = InputSet::new(&program, schedule.weights(), &arrays, args.limit).at(&args.input)?;
+    let (program, weights) = (schedule.program().clone(), schedule.weights().clone());
+    let inputs = InputSet::new(&program, &weights, &arrays, args.limit).at(&args.input)?;
     let runs = inputs.runs(program.batch);
     let lanes: Vec<String> = runs.iter().map(|r| r.len().to_string()).collect();
     progress.note(&format!(
@@ -112,6 +112,9 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
         }
     };
     results.seconds.compile = compile;
+    let started = Instant::now();
+    results.outputs.apply_heads(&program, &weights)?;
+    results.seconds.decrypt += started.elapsed().as_secs_f64();
     let reference = match (&args.expect, &model) {
         (Some(path), _) => {
             let arrays = npz::read(path)?;

@@ -96,8 +96,8 @@ fn line(text: &mut String, name: &str, row: &Value) {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{:<29} {:>10} {:>10} {:>10} {:>5} {:>5} {:>5}",
-        fit(name, 29),
+        "{:<26} {:>10} {:>10} {:>10} {:>6} {:>6} {:>6}",
+        fit(name, 26),
         cell(&row["key_switches"]),
         cell(&row["ct_pt_multiply"]),
         cell(&row["ct_ct_multiply"]),
@@ -110,7 +110,7 @@ fn line(text: &mut String, name: &str, row: &Value) {
 /// The operations of each layer that has any, and the averages per attention: 80 columns.
 pub fn table(report: &Value) -> String {
     let mut text = format!(
-        "\n{:<29} {:>10} {:>10} {:>10} {:>17}\n{:<29} {:>10} {:>10} {:>10} {:>5} {:>5} {:>5}\n",
+        "\n{:<26} {:>10} {:>10} {:>10} {:>20}\n{:<26} {:>10} {:>10} {:>10} {:>6} {:>6} {:>6}\n",
         "operations",
         "key",
         "plaintext",
@@ -122,7 +122,7 @@ pub fn table(report: &Value) -> String {
         "products",
         "full",
         "pair",
-        "spars"
+        "sparse"
     );
     for layer in report["layers"].as_array().into_iter().flatten() {
         let row = json!({

@@ -99,7 +99,11 @@ fn model(page: &mut Page, model: &Value) {
                 .map(show)
                 .collect();
             let name_of = fit(port["name"].as_str().unwrap_or("-"), 40);
-            page.items(name, &[format!("{name_of} [{}]", dims.join(", "))]);
+            let mut items = vec![format!("{name_of} [{}]", dims.join(", "))];
+            if port["head"] == "client" {
+                items.push("its head left to the client".into());
+            }
+            page.items(name, &items);
         }
     }
 }
@@ -216,15 +220,15 @@ fn cost(page: &mut Page, report: &Value) {
 /// Sizes of files in words.
 pub fn files(sizes: &Value) -> Vec<String> {
     let names = [
-        ("schedule", "the schedule"),
-        ("client", "for the client"),
-        ("server_keys", "of server keys"),
-        ("inputs_of_a_run", "of inputs in one run"),
-        ("outputs_of_a_run", "of outputs"),
+        ("schedule", "schedule"),
+        ("client", "client"),
+        ("server_keys", "server keys"),
+        ("inputs_of_a_run", "inputs of a run"),
+        ("outputs_of_a_run", "outputs"),
     ];
     names
         .into_iter()
-        .filter_map(|(key, name)| Some(format!("{} {name}", bytes(float(&sizes[key])?))))
+        .filter_map(|(key, name)| Some(format!("{name} {}", bytes(float(&sizes[key])?))))
         .collect()
 }
 
