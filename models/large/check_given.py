@@ -2,7 +2,7 @@
 
 Makes a small model of each family with random weights, writes these as a state dict under the names of the transformers library (.npz, and
 .safetensors in F32 and BF16), makes the model again from it and compares the results. Then asserts that missing weights, wrong shapes, and
-random weights with easy ranges are refused."""
+random weights with easy ranges are refused, and that models of two layers with a symbolic axis are valid."""
 import json
 import os
 import struct
@@ -88,7 +88,10 @@ def main():
                 code, said = make(model, folder, "--name", "broken", "--weights", at("broken.npz"), *SMALL)
                 assert code == 2 and name in said, said
                 assert not any(f.startswith("broken.") and f != "broken.npz" for f in os.listdir(folder)), os.listdir(folder)
-    # Five tokens differ too little.
+            code, said = make(model, folder, "--name", "symbolic", *SMALL, "--tokens", "symbolic", "--length", "8")
+            assert code == 0, said
+            onnx.checker.check_model(at("symbolic.onnx"), full_check=True)
+    # So few tokens differ too little.
     with tempfile.TemporaryDirectory() as folder:
         code, said = make("pythia-70m", folder, *SMALL, "--layers", "1", "--vocabulary", "3", "--tokens", "2", "--inputs", "1")
         assert code == 1 and "at least" in said and not os.listdir(folder), (code, said)

@@ -26,7 +26,7 @@ class Tape:
 
     def __init__(self, stem, seed, ids, calibrating, tokens):
         self.stem, self.seed, self.calibrating, self.tokens = stem, seed, calibrating, tokens
-        self.nodes, self.initializers, self.parameters = [], [], 0
+        self.nodes, self.made, self.initializers, self.parameters = [], set(), [], 0
         self.values, self.constants = {"input_ids": ids.astype(np.int64)}, {}
         self.weights = open(stem + ".weights.bin", "wb")
 
@@ -74,7 +74,9 @@ class Tape:
         return self.weight(name, np.array(values, np.int64))
 
     def node(self, op, inputs, name, value, **attributes):
-        if name not in self.values:
+        # What layers share is computed again once it was forgotten, but is one node.
+        if name not in self.made:
+            self.made.add(name)
             self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         self.values[name] = value
         return name

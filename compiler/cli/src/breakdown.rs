@@ -133,8 +133,8 @@ mod tests {
             assert!((sum - timing.seconds).abs() <= 1e-9 + 1e-6 * timing.seconds);
         }
         let kinds = by_layer_kind(schedule.program(), &timing);
-        let bend = kinds.as_array().expect("rows").iter();
-        let bend = bend.filter(|k| k["kind"] == "activation").next_back();
+        let mut rows = kinds.as_array().expect("rows").iter();
+        let bend = rows.find(|k| k["kind"] == "activation");
         let counted = &bend.expect("a layer")["primitives"];
         assert_eq!(counted["polynomial"]["count"], 2);
         assert_eq!(counted["rotation"]["count"], 2);
