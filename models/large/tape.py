@@ -49,7 +49,8 @@ class Tape:
         if any(t.name == name for t in self.initializers):
             self.constants.setdefault(name, np.asarray(data))
             return name
-        data = np.ascontiguousarray(data)
+        # Scalars stay scalars: operators insist on it for axes.
+        data = np.asarray(data, order="C")
         tensor = TensorProto(name=name, dims=data.shape)
         if data.nbytes < 1024:
             tensor = numpy_helper.from_array(data, name)
