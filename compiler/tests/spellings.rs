@@ -405,3 +405,29 @@ fn weights_of_every_float_type_are_read_from_external_data() {
         assert_eq!(short.kind(), ErrorKind::ExternalData, "{name}");
     }
 }
+
+#[test]
+fn the_reference_runs_sums_of_ids_whose_node_is_named_as_its_result() {
+    let mut sum = node("CumSum", &["ids", "axis"], "places");
+    sum.name = "places".into();
+    let nodes = vec![
+        sum,
+        attribute(node("Gather", &["table", "places"], "rows"), "axis", &[0]),
+        node("MatMul", &["rows", "w"], "y"),
+    ];
+    let weights = vec![
+        build::ints("axis", &[], &[1]),
+        floats("table", &[9, 4], &numbers(36, 1)),
+        floats("w", &[4, 3], &numbers(12, 2)),
+    ];
+    let (_dir, path) = build::graph(nodes, weights, &[("ids", &[1, 4], 7)], 17);
+    let imported = import(&path, &Shapes::default()).unwrap();
+    let reference = Reference::load(&path, &imported.all_inputs, &imported.outputs).unwrap();
+    let mut input = [("ids".to_string(), vec![1.0, 0.0, 2.0, 3.0])].into();
+    let want = reference.run(0, &input).unwrap();
+    imported.client.extend(&mut input).unwrap();
+    let got = imported.graph.outputs_for(&input).unwrap();
+    for (x, y) in got[0].iter().zip(&want[0]) {
+        assert!((x - y).abs() <= BOUND, "{x} {y}");
+    }
+}
