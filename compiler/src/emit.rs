@@ -9,6 +9,7 @@ mod registers;
 
 use std::collections::BTreeMap;
 
+use heron_passes::client_head::ClientHead;
 use heron_passes::cost::folding::{parts, Folding, LinearPart};
 use heron_passes::cost::BootstrapKind;
 use heron_passes::ir::graph::ValueId;
@@ -32,6 +33,8 @@ pub struct EmitOptions<'a> {
     pub report_json: Vec<u8>,
     /// What the client computes for input ports.
     pub client: &'a ClientGraph,
+    /// What the client computes of the only output.
+    pub head: Option<&'a ClientHead>,
 }
 
 /// Why a graph could not be written as a program.
@@ -109,7 +112,10 @@ pub fn emit(
     }
     emitter.outputs()?;
     let inputs = emitter.input_ports()?;
-    let outputs = emitter.output_ports(options.output_shapes)?;
+    let mut outputs = emitter.output_ports(options.output_shapes)?;
+    if let (Some(head), Some(port)) = (options.head, outputs.first_mut()) {
+        emitter.client_head(head, port);
+    }
     emitter.instructions = order::order(emitter.instructions, emitter.next);
     let places = places(&emitter);
     let client = emitter.client(options.client, &inputs);

@@ -2,6 +2,7 @@
 //! calibration, estimates. Kept as JSON in the program; the report adds what is counted from the instructions.
 
 use crate::bisect::record::Plain;
+use heron_passes::client_head::ClientHead;
 use heron_passes::cost::prices::Target;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::packed::Kernel;
@@ -41,6 +42,8 @@ pub struct ModelFacts {
     pub plain: Option<Plain>,
     /// What the client computes before it encrypts.
     pub client: ClientGraph,
+    /// What the client computes of what it decrypts.
+    pub head: Option<ClientHead>,
 }
 
 /// By layer, the calibrated range of its last value.

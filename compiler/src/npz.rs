@@ -27,6 +27,30 @@ impl Array {
         self.shape.first().copied().unwrap_or(1)
     }
 
+    /// The same array with other sizes of its axes: cut, or repeated from its beginning. `None` where it has another number of axes, or none
+    /// to repeat.
+    pub fn fitted(&self, shape: &[usize]) -> Option<Array> {
+        if self.shape.len() != shape.len() || self.shape.contains(&0) {
+            return None;
+        }
+        let total: usize = shape.iter().product();
+        let mut data = Vec::with_capacity(total);
+        for position in 0..total {
+            let (mut rest, mut from, mut stride) = (position, 0, 1);
+            for (&had, &has) in self.shape.iter().zip(shape).rev() {
+                from += (rest % has) % had * stride;
+                rest /= has;
+                stride *= had;
+            }
+            data.push(*self.data.get(from)?);
+        }
+        Some(Array {
+            shape: shape.to_vec(),
+            data,
+            integer: self.integer,
+        })
+    }
+
     /// Entry `i` of the leading axis, or `None` past the end.
     pub fn entry(&self, i: usize) -> Option<&[f64]> {
         let n: usize = self.shape.iter().skip(1).product();
@@ -45,6 +69,21 @@ impl Arrays {
             .get(name)
             .or_else(|| self.0.get(&format!("in_{name}")))
             .or_else(|| self.0.get(""))
+    }
+
+    /// Cuts or repeats the array of a graph input so that each of its inputs has this shape.
+    pub fn fit(&mut self, name: &str, shape: &[usize]) {
+        let known = [name.to_string(), format!("in_{name}"), String::new()];
+        let found = known.iter().find_map(|n| self.0.get_key_value(n));
+        let Some((key, array)) = found.map(|(k, a)| (k.clone(), a)) else {
+            return;
+        };
+        let whole: Vec<usize> = std::iter::once(array.batch())
+            .chain(shape.iter().copied())
+            .collect();
+        if let Some(fitted) = array.fitted(&whole).or_else(|| array.fitted(shape)) {
+            self.0.insert(key, fitted);
+        }
     }
 }
 
@@ -190,4 +229,28 @@ pub fn write(path: &Path, arrays: &Arrays) -> Result<(), NpzError> {
         return Err(io(e));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_are_cut_or_repeated_from_their_beginning_axis_by_axis() {
+        let array = Array {
+            shape: vec![2, 3],
+            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            integer: true,
+        };
+        let cut = array.fitted(&[2, 2]).expect("fits");
+        assert_eq!((cut.data, cut.integer), (vec![1.0, 2.0, 4.0, 5.0], true));
+        let longer = array.fitted(&[1, 5]).expect("fits");
+        assert_eq!(longer.data, vec![1.0, 2.0, 3.0, 1.0, 2.0]);
+        assert_eq!(longer.shape, [1, 5]);
+        assert!(array.fitted(&[6]).is_none());
+        let mut arrays = Arrays([("in_ids".to_string(), array)].into());
+        arrays.fit("ids", &[4]);
+        assert_eq!(arrays.0["in_ids"].shape, [2, 4]);
+        assert_eq!(arrays.0["in_ids"].data[4..], [4.0, 5.0, 6.0, 4.0]);
+    }
 }

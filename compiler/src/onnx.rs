@@ -4,6 +4,7 @@
 //! computed, data movement becomes index maps, constant factors and summands are carried by the maps. What remains
 //! is a small expression graph from which blocks are recognised ([`recognise`]) by what they do, not by their spelling.
 
+mod axes;
 mod check;
 mod error;
 mod expr;
@@ -15,6 +16,7 @@ mod recognise;
 mod view;
 mod weights;
 
+pub use axes::{axes, Axis};
 pub use check::{check, CheckReport};
 pub use error::{ErrorKind, ImportError, Obstacle};
 pub use graph::{import, import_with_arrays, Imported, InputSpec, OutputSpec, Shapes};

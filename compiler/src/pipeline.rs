@@ -93,6 +93,7 @@ pub fn write_schedule(
         output_shapes,
         report_json: Vec::new(),
         client: &model.client,
+        head: model.head.as_ref(),
     };
     let (mut program, weights, places) = emit(graph, &options)?;
     program.report_json = facts(graph, model, error).to_string().into_bytes();

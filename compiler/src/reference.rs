@@ -192,7 +192,8 @@ fn count_in_floats(proto: &mut pb::ModelProto) {
     };
     let cast = |from: &str, to: String, elem: i64| pb::NodeProto {
         op_type: "Cast".into(),
-        name: to.clone(),
+        // Nodes may be named as what they make is: the sum keeps that name.
+        name: format!("{to}/Cast"),
         input: vec![from.into()],
         output: vec![to],
         attribute: vec![pb::AttributeProto {

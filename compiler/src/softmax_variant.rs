@@ -135,6 +135,7 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
         output_shapes: &[],
         report_json: Vec::new(),
         client: setting.client,
+        head: None,
     };
     let (program, _, _) = emit(&levelled, &options).map_err(|e| e.to_string())?;
     let counts = recount(&program, setting.params.slots());

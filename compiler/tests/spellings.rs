@@ -333,3 +333,101 @@ fn attention_without_division_is_powers_of_the_scores() {
         assert_eq!(imported.blocks.get("polynomial_attention"), Some(&1));
     }
 }
+
+/// The bytes of small multiples of 1/8, exact in every float type.
+fn encoded(data_type: i32, values: &[f32]) -> Vec<u8> {
+    let half = |x: f32| -> u16 {
+        // The exponent has a bias of 15 instead of 127, and 10 bits of fraction instead of 23.
+        let bits = x.to_bits();
+        let exponent = (bits >> 23 & 255) as i32 - 127 + 15;
+        let sign = (bits >> 16 & 0x8000) as u16;
+        match x == 0.0 {
+            true => sign,
+            false => sign | (exponent as u16) << 10 | (bits >> 13 & 1023) as u16,
+        }
+    };
+    let each = values.iter();
+    match data_type {
+        1 => each.flat_map(|x| x.to_le_bytes()).collect(),
+        10 => each.flat_map(|x| half(*x).to_le_bytes()).collect(),
+        11 => each.flat_map(|x| f64::from(*x).to_le_bytes()).collect(),
+        16 => each
+            .flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes())
+            .collect(),
+        _ => panic!("no float type"),
+    }
+}
+
+#[test]
+fn weights_of_every_float_type_are_read_from_external_data() {
+    let values: Vec<f32> = (0..64)
+        .map(|i| (i as f32 * 5.0 % 37.0 - 18.0) / 8.0)
+        .collect();
+    let x: Vec<f64> = (0..16).map(|i| f64::from(i) / 4.0 - 2.0).collect();
+    let mut expected = vec![0.0; 16];
+    for (i, y) in expected.iter_mut().enumerate() {
+        let (row, col) = (i / 8, i % 8);
+        *y = (0..8)
+            .map(|k| x[row * 8 + k] * f64::from(values[k * 8 + col]))
+            .sum();
+    }
+    for (name, data_type) in [
+        ("float", 1),
+        ("float16", 10),
+        ("bfloat16", 16),
+        ("double", 11),
+    ] {
+        let entry = |key: &str, value: &str| tract_onnx::pb::StringStringEntryProto {
+            key: key.into(),
+            value: value.into(),
+        };
+        let mut weight = floats("w", &[8, 8], &[]);
+        weight.data_type = data_type;
+        weight.data_location = Some(1);
+        // Not at the beginning of a page, nor of a multiple of the element's size.
+        weight.external_data = vec![entry("location", "w.bin"), entry("offset", "4099")];
+        let cast = attribute(node("Cast", &["w"], "wide"), "to", &[1]);
+        let (dir, path) = model(Spelled {
+            nodes: vec![cast, node("MatMul", &["x", "wide"], "y")],
+            weights: vec![weight],
+            input: vec![1, 2, 8],
+        });
+        let mut bytes = vec![0x7f; 4099];
+        bytes.extend(encoded(data_type, &values));
+        std::fs::write(dir.path().join("w.bin"), &bytes).unwrap();
+        let imported = import(&path, &Shapes::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let found = imported
+            .graph
+            .outputs_for(&[("x".to_string(), x.clone())].into());
+        assert_eq!(found.unwrap(), vec![expected.clone()], "{name}");
+        std::fs::write(dir.path().join("w.bin"), &bytes[..bytes.len() - 1]).unwrap();
+        let short = import(&path, &Shapes::default()).unwrap_err();
+        assert_eq!(short.kind(), ErrorKind::ExternalData, "{name}");
+    }
+}
+
+#[test]
+fn the_reference_runs_sums_of_ids_whose_node_is_named_as_its_result() {
+    let mut sum = node("CumSum", &["ids", "axis"], "places");
+    sum.name = "places".into();
+    let nodes = vec![
+        sum,
+        attribute(node("Gather", &["table", "places"], "rows"), "axis", &[0]),
+        node("MatMul", &["rows", "w"], "y"),
+    ];
+    let weights = vec![
+        build::ints("axis", &[], &[1]),
+        floats("table", &[9, 4], &numbers(36, 1)),
+        floats("w", &[4, 3], &numbers(12, 2)),
+    ];
+    let (_dir, path) = build::graph(nodes, weights, &[("ids", &[1, 4], 7)], 17);
+    let imported = import(&path, &Shapes::default()).unwrap();
+    let reference = Reference::load(&path, &imported.all_inputs, &imported.outputs).unwrap();
+    let mut input = [("ids".to_string(), vec![1.0, 0.0, 2.0, 3.0])].into();
+    let want = reference.run(0, &input).unwrap();
+    imported.client.extend(&mut input).unwrap();
+    let got = imported.graph.outputs_for(&input).unwrap();
+    for (x, y) in got[0].iter().zip(&want[0]) {
+        assert!((x - y).abs() <= BOUND, "{x} {y}");
+    }
+}

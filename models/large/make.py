@@ -1,18 +1,22 @@
-"""Makes transformers of full size with PowerSoftmax attention and random weights, as ONNX files, with calibration and test inputs.
+"""Makes transformers of full size with PowerSoftmax attention and random or given weights, as ONNX files, with calibration and test inputs.
 
-Usage: python make.py MODEL FOLDER [--layers N] [--tokens N|symbolic] [--seed N] [--inputs N] [--tests N] [--output lm|classifier|hidden]
+Usage: python make.py MODEL FOLDER [--weights STATE.npz|STATE.safetensors] [--layers N] [--tokens N|symbolic] [--seed N] [--inputs N]
+                      [--tests N] [--output lm|classifier|hidden]
 
 MODEL is pythia-70m, pythia-1.4b, bert-base or roberta-base. Writes NAME.onnx, NAME.weights.bin (external data, for models above
 64 MiB), NAME.calibration.npz (in_input_ids) and NAME.test.npz (in_input_ids and the output in f32; of a language model the last
 position only). Needs numpy and onnx; with onnxruntime installed, --verify compares its results with those in the test file.
 
-Weights are random but not harmless: see tape.py and README.md for how ranges are made as wide as those of trained models."""
+Random weights are not harmless: see tape.py and README.md for how ranges are made as wide as those of trained models; the script fails
+where they are not. Weights of a state dict are taken as they are (given.py)."""
 import argparse
 import os
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 
+from given import Given, GivenError
 from tape import Tape
 
 POWER, EPSILON = 4, 1e-3
@@ -25,6 +29,8 @@ TOKEN_VARIANCE = (0.1, 6.4)
 STREAM_VARIANCE = 0.6
 # Ratio of variances that post-LN branches are tuned to.
 VARIANCE_RATIO = 10.0
+# What random weights must reach over the calibration inputs, at every site.
+LEAST_RATIO = {"denominator": 64.0, "variance": 8.0}
 PADDING = 1
 
 
@@ -54,8 +60,9 @@ ROTARY_SHARE = 0.25
 class Builder:
     """One model on a tape."""
 
-    def __init__(self, tape, shape, tokens):
-        self.t, self.s, self.tokens = tape, shape, tokens
+    def __init__(self, tape, shape, tokens, given=None):
+        """`given`: weights to take instead of random ones."""
+        self.t, self.s, self.tokens, self.given = tape, shape, tokens, given
         self.head = shape.width // shape.heads
         self.report = {"denominator": [], "variance": []}
 
@@ -67,25 +74,33 @@ class Builder:
 
     def norm(self, x, name):
         d = self.s.width
-        gamma = 1 + self.normal(name + ".weight", d, scale=0.1)
-        beta = self.normal(name + ".bias", d, scale=0.05)
+        if self.given:
+            gamma, beta = self.given.vector(name + ".weight", d), self.given.vector(name + ".bias", d)
+        else:
+            gamma = 1 + self.normal(name + ".weight", d, scale=0.1)
+            beta = self.normal(name + ".bias", d, scale=0.05)
         variance = self.t.calibration(x).var(-1) + self.s.epsilon
         self.report["variance"].append(float(variance.max() / variance.min()))
         return self.t.layer_norm(x, self.t.weight(name + ".weight", gamma), self.t.weight(name + ".bias", beta), self.s.epsilon)
 
     def dense(self, x, name, weight):
-        bias = self.normal(name + ".bias", weight.shape[1], scale=0.02)
+        out = weight.shape[1]
+        bias = self.given.vector(name + ".bias", out) if self.given else self.normal(name + ".bias", out, scale=0.02)
         product = self.t.op("MatMul", [x, self.t.weight(name + ".weight", weight)], name + "/MatMul")
         return self.t.op("Add", [product, self.t.weight(name + ".bias", bias)], name + "/Add")
 
     def plain(self, x, name, out):
         """A projection that keeps the variance of its operand at about 1."""
         rows = self.t.value(x).shape[-1]
+        if self.given:
+            return self.dense(x, name, self.given.matrix(name + ".weight", rows, out))
         return self.dense(x, name, self.normal(name + ".weight", rows, out, scale=rows**-0.5))
 
     def branch(self, x, stream, name):
         """What is added to the residual stream, scaled by what calibration inputs give."""
         rows, d = self.t.value(x).shape[-1], self.s.width
+        if self.given:
+            return self.dense(x, name, self.given.matrix(name + ".weight", rows, d))
         weight = self.normal(name + ".weight", rows, d, scale=rows**-0.5)
         made = self.t.calibration(x) @ weight
         if self.s.family == "gpt_neox":
@@ -116,6 +131,8 @@ class Builder:
     def projections(self, x, name):
         """Weights of q, k and v; q and k of each head scaled so that its largest denominator is the one drawn for it."""
         d, heads, h = self.s.width, self.s.heads, self.head
+        if self.given:
+            return self.given.projections(name, d, heads)
         q, k, v = (self.normal(f"{name}.{part}.weight", d, d, scale=d**-0.5) for part in "qkv")
         biases = [self.normal(f"{name}.{part}.bias", d, scale=0.02) for part in "qkv"]
         given = self.t.calibration(x)
@@ -220,6 +237,8 @@ class Builder:
         return t.op("Mul", [x, half], name + "/Mul_1")
 
     def table(self, name, rows, variance):
+        if self.given:
+            return self.t.weight(name, self.given.rows(name, rows, self.s.width))
         table = self.normal(name, rows, self.s.width, scale=1.0)
         table *= np.sqrt(np.broadcast_to(variance, rows))[:, None]
         return self.t.weight(name, table)
@@ -238,8 +257,17 @@ class Builder:
             places = t.op("Add", [t.op("Mul", [counted, real], "positions/Mul"), t.ints("padding", PADDING)], "positions/Add")
             position = t.op("Gather", [self.table("positions.weight", s.positions, 0.05), places], "positions/Gather", axis=0)
         else:
-            position = self.of_length("positions.weight", self.normal("positions", 1, self.tokens or s.positions, s.width, scale=0.05**0.5), [1])
-        kind = t.weight("token_type.weight", self.normal("token_type", s.width, scale=0.1))
+            count = self.tokens or s.positions
+            if self.given:
+                table = self.given.rows("positions.weight", count, s.width)[None]
+            else:
+                table = self.normal("positions", 1, count, s.width, scale=0.05**0.5)
+            position = self.of_length("positions.weight", table, [1])
+        if self.given:
+            first = self.given.rows("token_type.weight", 1, s.width)[0]
+        else:
+            first = self.normal("token_type", s.width, scale=0.1)
+        kind = t.weight("token_type.weight", first)
         x = t.op("Add", [t.op("Add", [x, position], "embeddings/Add"), kind], "embeddings/Add_1")
         return self.norm(x, "embeddings.LayerNorm")
 
@@ -266,7 +294,10 @@ class Builder:
         if output == "hidden":
             return t.op("Identity", [x], "hidden"), slice(None)
         if output == "lm":
-            weight = self.normal("embed_out.weight", s.width, s.vocabulary, scale=s.width**-0.5)
+            if self.given:
+                weight = self.given.rows("embed_out.weight", s.vocabulary, s.width).T
+            else:
+                weight = self.normal("embed_out.weight", s.width, s.vocabulary, scale=s.width**-0.5)
             return t.op("MatMul", [x, t.weight("embed_out.weight", weight)], "logits", only=slice(-1, None)), slice(None)
         first = t.op("Gather", [x, t.ints("first", 0)], "classifier/Gather", axis=1)
         pooled = t.op("Tanh", [self.plain(first, "classifier.dense", s.width)], "classifier/Tanh")
@@ -282,36 +313,62 @@ def rotated(x, cos, sin):
     return np.concatenate([turned * cos + swapped * sin, rest], -1)
 
 
+def too_easy(report):
+    """The sites whose ratio is below what random weights must reach, in words."""
+    return [f"{kind} of site {site}: {ratio:.1f}, at least {LEAST_RATIO[kind]:.0f} expected"
+            for kind, ratios in report.items() for site, ratio in enumerate(ratios) if not ratio >= LEAST_RATIO[kind]]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("folder")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--tokens", default="128", help="a number, or `symbolic`")
+    parser.add_argument("--length", type=int, default=128, help="tokens of the inputs where --tokens is symbolic")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--inputs", type=int, default=8, help="calibration inputs")
     parser.add_argument("--tests", type=int, default=3)
-    parser.add_argument("--vocabulary", type=int, help="fewer tokens, for small trials")
+    parser.add_argument("--weights", help="a state dict (.npz or .safetensors, names as transformers gives them) instead of random weights")
+    for size in ("vocabulary", "width", "heads", "inner", "positions"):
+        parser.add_argument("--" + size, type=int, help="another size, for small trials")
     parser.add_argument("--output", choices=["lm", "classifier", "hidden"])
     parser.add_argument("--name", help="of the files; default MODEL")
     parser.add_argument("--verify", action="store_true", help="run onnxruntime on the test inputs too")
     args = parser.parse_args()
     shape = MODELS[args.model]
     shape.layers = shape.layers if args.layers is None else args.layers
-    shape.vocabulary = args.vocabulary or shape.vocabulary
+    for size in ("vocabulary", "width", "heads", "inner", "positions"):
+        setattr(shape, size, getattr(args, size) or getattr(shape, size))
+    if shape.width % shape.heads:
+        parser.error(f"--width {shape.width} is no multiple of --heads {shape.heads}")
     output = args.output or ("lm" if shape.family == "gpt_neox" else "classifier")
     tokens = None if args.tokens == "symbolic" else int(args.tokens)
+    if tokens is not None and tokens > shape.positions:
+        parser.error(f"--tokens {tokens}: the model has {shape.positions} positions")
+    try:
+        given = Given(args.weights, shape.family) if args.weights else None
+    except (OSError, ValueError) as e:
+        parser.error(f"--weights {args.weights}: {e}")
     generator = np.random.default_rng([args.seed, 1])
-    ids = generator.integers(2, shape.vocabulary, (args.inputs + args.tests, tokens or 128))
+    ids = generator.integers(2, shape.vocabulary, (args.inputs + args.tests, tokens or args.length))
     os.makedirs(args.folder, exist_ok=True)
     stem = os.path.join(args.folder, args.name or args.model)
     tape = Tape(stem, args.seed, ids, args.inputs, "tokens" if tokens is None else tokens)
-    builder = Builder(tape, shape, tokens)
-    x = builder.embedding()
-    for i in range(shape.layers):
-        x = builder.layer(x, i)
-        tape.forget(x)
-    name, _ = builder.finish(x, output)
+    builder = Builder(tape, shape, tokens, given)
+    try:
+        x = builder.embedding()
+        for i in range(shape.layers):
+            x = builder.layer(x, i)
+            tape.forget(x)
+        name, _ = builder.finish(x, output)
+    except GivenError as e:
+        tape.discard()
+        parser.error(f"--weights {args.weights}: {e}")
+    easy = [] if given else too_easy(builder.report)
+    if easy:
+        tape.discard()
+        sys.exit("ranges are easier than those of trained models, nothing was written:\n" + "\n".join(easy))
     result = tape.value(name)[args.inputs:]
     tape.save(name, args.model)
     np.savez_compressed(stem + ".calibration.npz", in_input_ids=ids[: args.inputs])

@@ -26,7 +26,7 @@ class Tape:
 
     def __init__(self, stem, seed, ids, calibrating, tokens):
         self.stem, self.seed, self.calibrating, self.tokens = stem, seed, calibrating, tokens
-        self.nodes, self.initializers, self.parameters = [], [], 0
+        self.nodes, self.made, self.initializers, self.parameters = [], set(), [], 0
         self.values, self.constants = {"input_ids": ids.astype(np.int64)}, {}
         self.weights = open(stem + ".weights.bin", "wb")
 
@@ -49,7 +49,8 @@ class Tape:
         if any(t.name == name for t in self.initializers):
             self.constants.setdefault(name, np.asarray(data))
             return name
-        data = np.ascontiguousarray(data)
+        # Scalars stay scalars: operators insist on it for axes.
+        data = np.asarray(data, order="C")
         tensor = TensorProto(name=name, dims=data.shape)
         if data.nbytes < 1024:
             tensor = numpy_helper.from_array(data, name)
@@ -74,7 +75,9 @@ class Tape:
         return self.weight(name, np.array(values, np.int64))
 
     def node(self, op, inputs, name, value, **attributes):
-        if name not in self.values:
+        # What layers share is computed again once it was forgotten, but is one node.
+        if name not in self.made:
+            self.made.add(name)
             self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         self.values[name] = value
         return name
@@ -128,6 +131,11 @@ class Tape:
         made = made * self.value(gamma) + self.value(beta)
         name = gamma.removesuffix(".weight") + "/LayerNormalization"
         return self.node("LayerNormalization", [x, gamma, beta], name, made, axis=-1, epsilon=epsilon)
+
+    def discard(self):
+        """Removes what was written so far."""
+        self.weights.close()
+        os.remove(self.stem + ".weights.bin")
 
     def save(self, output, name):
         """Writes the graph; small models hold their weights inside."""

@@ -9,6 +9,7 @@ pub mod attention_stages;
 pub mod calibrate_ranges;
 pub mod chebyshev_plan;
 pub mod choose_layout;
+pub mod client_head;
 pub mod cost;
 pub mod defer_normalisation;
 pub mod element_maps;

@@ -95,11 +95,34 @@ fn four_processes_compute_what_the_formula_says_and_the_server_never_sees_the_ke
     let keys = std::fs::metadata(server.path("server.keys")).expect("keys");
     assert!(bytes("estimated_peak_bytes") > keys.len() && bytes("peak_bytes") > keys.len());
     assert!(ran.stderr.contains("GiB (estimated"), "{}", ran.stderr);
-    let kinds = profile["by_kind"].as_array().expect("kinds");
-    let sum: f64 = kinds.iter().filter_map(|k| k["seconds"].as_f64()).sum();
     let total = profile["seconds"].as_f64().expect("seconds");
-    println!("{sum:.4} s by kind of {total:.4} s");
-    assert!((sum - total).abs() <= 0.05 * total);
+    for rows in ["by_kind", "by_primitive", "by_layer_kind"] {
+        let rows_of = profile[rows].as_array().expect("rows").iter();
+        let sum: f64 = rows_of.filter_map(|k| k["seconds"].as_f64()).sum();
+        println!("{sum:.6} s {rows} of {total:.6} s");
+        assert!((sum - total).abs() <= 1e-6 * total);
+    }
+    let primitives = profile["by_primitive"].as_array().expect("rows").iter();
+    let counted: Vec<(&str, u64)> = primitives
+        .map(|p| {
+            let name = p["primitive"].as_str().expect("a name");
+            let took = p["seconds"].as_f64() > Some(0.0);
+            assert_eq!(took, name != "ciphertext_product", "{name}");
+            (name, p["count"].as_u64().expect("a count"))
+        })
+        .collect();
+    // Two runs of three plaintext products and a bias, two rotations inside the linear map and one outside, two squares.
+    let expected = [
+        ("bootstrap", 2),
+        ("plaintext_product", 6),
+        ("ciphertext_product", 0),
+        ("rotation", 6),
+        ("encoding", 8),
+        ("polynomial", 4),
+        ("rest", 6),
+    ];
+    assert_eq!(counted, expected);
+    assert!(ran.stderr.contains("seconds              all    boot"));
 
     #[cfg(unix)]
     {

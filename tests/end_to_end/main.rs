@@ -1,6 +1,7 @@
 //! The binary as users meet it: processes, files, exit codes.
 
 mod bisect;
+mod client_head;
 mod compiled;
 mod families;
 mod four_processes;
@@ -13,3 +14,4 @@ mod refusals;
 mod reports;
 mod shared_models;
 mod support;
+mod sweep;

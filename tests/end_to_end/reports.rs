@@ -272,3 +272,91 @@ fn a_schedule_for_a_gpu_is_estimated_on_one_and_says_that_no_price_was_measured(
     assert!(text.contains("not measured"), "{text}");
     assert!(!report(&folder, "cpu.heron", "text").contains("not measured"));
 }
+
+#[test]
+fn files_are_as_large_as_was_said_before_they_were_written() {
+    let folder = Folder::new();
+    compiled(&folder, "toy-block", "x.heron", &[]);
+    let text = report(&folder, "x.heron", "json");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let said = &json["estimate"]["file_bytes"];
+    folder
+        .heron(&[
+            "keygen",
+            "x.client",
+            "--client-key",
+            "k",
+            "--server-keys",
+            "s",
+        ])
+        .ok();
+    let calibration = repository("models/toy/toy-block.calibration.npz");
+    let input = calibration.to_str().expect("a path in UTF-8");
+    folder
+        .heron(&[
+            "encrypt",
+            "x.client",
+            "--client-key",
+            "k",
+            "--input",
+            input,
+            "--limit",
+            "1",
+            "-o",
+            "in.ct",
+        ])
+        .ok();
+    folder
+        .heron(&[
+            "run",
+            "x.heron",
+            "--server-keys",
+            "s",
+            "--input",
+            "in.ct",
+            "-o",
+            "out.ct",
+        ])
+        .ok();
+    for (name, file) in [
+        ("schedule", "x.heron"),
+        ("client", "x.client"),
+        ("client_key", "k"),
+        ("server_keys", "s"),
+        ("inputs_of_a_run", "in.ct"),
+        ("outputs_of_a_run", "out.ct"),
+    ] {
+        let found = std::fs::metadata(folder.path(file)).expect("a file").len() as f64;
+        let said = said[name].as_f64().expect("bytes");
+        println!("{file}: {said} said, {found} found");
+        assert!(
+            (said - found).abs() <= 0.1 * found,
+            "{file}: {said} said, {found} found"
+        );
+    }
+    let exact = ["schedule", "client"].map(|n| said[n].as_u64());
+    let found =
+        ["x.heron", "x.client"].map(|f| std::fs::metadata(folder.path(f)).ok().map(|m| m.len()));
+    assert_eq!(exact, found);
+}
+
+#[test]
+fn operations_of_layers_sum_to_those_of_the_run() {
+    let folder = Folder::new();
+    compiled(&folder, "toy-block", "x.heron", &[]);
+    let text = report(&folder, "x.heron", "json");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let layers = json["layers"].as_array().expect("layers");
+    let sum = |of: &dyn Fn(&serde_json::Value) -> u64| layers.iter().map(of).sum::<u64>();
+    let switches = sum(&|l| l["key_switches"].as_u64().expect("a count"));
+    assert!(switches > 0 && json["key_switches"] == switches);
+    for kind in ["full", "complex_pair", "sparse"] {
+        let bootstraps = sum(&|l| l["bootstraps_by_kind"][kind].as_u64().expect("a count"));
+        assert_eq!(json["bootstraps_by_kind"][kind], bootstraps, "{kind}");
+    }
+    let mean = &json["per_attention"];
+    assert_eq!(mean["attentions"], 1);
+    assert!(mean["attention_products"]["key_switches"].as_f64() > Some(0.0));
+    let text = report(&folder, "x.heron", "text");
+    assert!(text.contains("mean of 1 transformer layers"), "{text}");
+}

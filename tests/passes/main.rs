@@ -10,6 +10,7 @@ mod altered;
 mod assign_levels;
 mod calibrate_ranges;
 mod choose;
+mod client_head;
 mod defer_normalisation;
 mod emit;
 mod fold_centring;

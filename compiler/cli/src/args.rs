@@ -127,6 +127,11 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     }
 }
 
+/// `NAME=32,64,128`.
+fn sweep(text: &str) -> Result<(String, Vec<usize>), String> {
+    shape(text).map_err(|_| "expected NAME=32,64,128 with positive whole numbers".into())
+}
+
 /// `16G`, `512M`, or bytes.
 fn bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
@@ -163,8 +168,8 @@ pub struct Compile {
     /// The model.
     pub model: PathBuf,
     /// Where to write the schedule; the client's file goes beside it.
-    #[arg(short, long, value_name = "X.heron")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "X.heron", required_unless_present = "sweep")]
+    pub output: Option<PathBuf>,
     #[command(flatten)]
     pub options: CompileOptions,
     /// Print every graph into this folder, one numbered file per pass.
@@ -176,9 +181,12 @@ pub struct Compile {
     /// Weights inside the file, or by path and hash.
     #[arg(long, value_enum, default_value = "inside")]
     pub weights: WeightsPlace,
-    /// Compile for several values of a symbolic dimension.
-    #[arg(long, value_name = "NAME=32,64")]
-    pub sweep: Option<String>,
+    /// Estimate for several sizes of a symbolic axis; writes nothing.
+    #[arg(long, value_name = "NAME=32,64", value_parser = sweep, conflicts_with_all = ["report", "dump_ir"])]
+    pub sweep: Option<(String, Vec<usize>)>,
+    /// How the table of --sweep is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: TextOrJson,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -213,10 +221,13 @@ pub struct CompileOptions {
     /// Number of inputs there will be, where the command knows it: more lanes than that are worth nothing.
     #[arg(skip)]
     pub inputs: Option<usize>,
+    /// Cut calibration inputs to the shapes given, or repeat them: for estimates.
+    #[arg(skip)]
+    pub fit_calibration: bool,
     /// Which positions of a sequence to return.
     #[arg(long, value_enum, default_value = "all")]
     pub positions: Positions,
-    /// Who computes the final projection.
+    /// Who computes the final projection. `client` discloses its weights to the client.
     #[arg(long, value_enum, default_value = "server")]
     pub head: Side,
 }

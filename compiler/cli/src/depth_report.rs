@@ -3,42 +3,52 @@
 
 pub mod diff;
 pub mod dot;
+pub mod files;
 pub mod html;
+pub mod operations;
 mod svg;
 pub mod text;
 pub mod units;
 
 use heron_runtime::bootstrap::Tuning;
-use heron_schedule::client::user_inputs;
+use heron_schedule::client::{result_shape, user_inputs};
 use heron_schedule::params::{
     log2_interval_failure, Interval64, KeySecurity, ParameterSet, SecretKind,
 };
 use heron_schedule::path::{critical_path, Step};
 use heron_schedule::proto::{Port, Program};
-use heron_schedule::recount::{recount, OperationCounts, Recount};
+use heron_schedule::recount::{recount, Recount};
 use serde_json::{json, Value};
 
-/// The report as INTERFACE writes it. `facts`: what the compiler knows; keys it lacks become null or are recomputed.
-pub fn report(program: &Program, params: &ParameterSet, facts: &Value, key_bytes: u64) -> Value {
+/// The report as INTERFACE writes it. `facts`: what the compiler knows; keys it lacks become null or are recomputed; `files`: see [`files::bytes`].
+pub fn report(
+    program: &Program,
+    params: &ParameterSet,
+    facts: &Value,
+    key_bytes: u64,
+    files: Value,
+) -> Value {
     let counts = recount(program, params.slots());
     let fact = |name: &str| facts.get(name).cloned().unwrap_or(Value::Null);
-    let [full, pair, sparse] = counts.bootstraps_by_kind;
     let rotations = program
         .keys
         .iter()
         .filter(|k| !k.relinearisation && !k.conjugation);
+    let kinds = program.layers.iter().map(|l| l.kind.as_str());
     json!({
         "heron": env!("CARGO_PKG_VERSION"),
         "model": model(program, facts),
         "parameters": parameters(program, params, counts.operations.bootstrap, facts),
         "multiplicative_depth": counts.multiplicative_depth,
         "bootstraps": counts.operations.bootstrap,
-        "bootstraps_by_kind": {"full": full, "complex_pair": pair, "sparse": sparse},
+        "bootstraps_by_kind": operations::bootstraps(counts.bootstraps_by_kind),
         "placement": fact("placement"),
-        "operations": operations(&counts.operations),
+        "operations": operations::to_json(&counts.operations),
+        "key_switches": counts.operations.key_switches(),
+        "per_attention": operations::per_attention(kinds.zip(&counts.layers)),
         "keys": {"rotation": rotations.count(), "bytes": key_bytes},
         "calibration": fact("calibration"),
-        "estimate": estimate(fact("estimate"), crate::memory::run_bytes(program, params)),
+        "estimate": estimate(fact("estimate"), crate::memory::run_bytes(program, params), files),
         "softmax_variant": fact("softmax_variant"),
         "by_primitive": fact("by_primitive"),
         "critical_path": path(program),
@@ -67,18 +77,20 @@ fn path(program: &Program) -> Value {
         .collect()
 }
 
-/// What the compiler estimated, and the peak of a run: what `--max-memory` is held against.
-fn estimate(mut estimate: Value, run_bytes: u64) -> Value {
+/// What the compiler estimated, the peak of a run (what `--max-memory` is held against), and sizes of files.
+fn estimate(mut estimate: Value, run_bytes: u64, files: Value) -> Value {
     if let Some(facts) = estimate.as_object_mut() {
         facts.insert("peak_bytes".into(), json!(run_bytes));
+        facts.insert("file_bytes".into(), files);
     }
     estimate
 }
 
 fn ports(ports: &[Port]) -> Value {
-    let list = ports
-        .iter()
-        .map(|p| json!({"name": p.name, "shape": p.shape}));
+    let list = ports.iter().map(|p| match p.head {
+        Some(_) => json!({"name": p.name, "shape": result_shape(p), "head": "client"}),
+        None => json!({"name": p.name, "shape": p.shape}),
+    });
     list.collect()
 }
 
@@ -144,19 +156,6 @@ fn failure(params: &ParameterSet, bootstraps: u64) -> Value {
     }
 }
 
-fn operations(c: &OperationCounts) -> Value {
-    json!({
-        "ct_ct_multiply": c.ct_ct_multiply,
-        "ct_pt_multiply": c.ct_pt_multiply,
-        "rotate": c.rotate,
-        "conjugate": c.conjugate,
-        "relinearize": c.relinearize,
-        "rescale": c.rescale,
-        "add": c.add,
-        "bootstrap": c.bootstrap,
-    })
-}
-
 fn layers(program: &Program, counts: &Recount, facts: &Value) -> Value {
     let known = facts.get("layers").and_then(Value::as_array);
     let entries = program
@@ -174,7 +173,9 @@ fn layers(program: &Program, counts: &Recount, facts: &Value) -> Value {
                 "level_in": count.level_in,
                 "level_out": count.level_out,
                 "bootstraps": count.operations.bootstrap,
-                "operations": operations(&count.operations),
+                "bootstraps_by_kind": operations::bootstraps(count.bootstraps_by_kind),
+                "key_switches": count.operations.key_switches(),
+                "operations": operations::to_json(&count.operations),
                 "range": field("range"),
                 "approximation": field("approximation"),
                 "ciphertexts": count.ciphertexts,

@@ -16,6 +16,7 @@ use heron_compiler::predict;
 use heron_compiler::reference::{Reference, ReferenceError};
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
 use heron_passes::calibrate_ranges::calibrate_ranges;
+use heron_passes::client_head::{self, take_head};
 use heron_passes::cost::prices;
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::last_position::LastPosition;
@@ -194,6 +195,25 @@ fn prepared(graph: &TensorGraph, user: &UserInput) -> Outcome<Named> {
     Ok(found)
 }
 
+/// Prepared inputs and results of the graph itself, in f64, for the first calibration inputs.
+fn own_results(
+    graph: &TensorGraph,
+    users: &[UserInput],
+    most: usize,
+) -> Outcome<(Vec<Named>, Vec<Named>)> {
+    let first: Vec<&UserInput> = users.iter().take(most).collect();
+    let both: Outcome<Vec<(Named, Named)>> = first
+        .into_par_iter()
+        .map(|user| {
+            let found = graph.outputs_for(user);
+            let found = found.map_err(|e| Failure::new("range", e.to_string()))?;
+            let names = graph.outputs.iter().map(|(name, _)| name.clone());
+            Ok((prepared(graph, user)?, names.zip(found).collect()))
+        })
+        .collect();
+    Ok(both?.into_iter().unzip())
+}
+
 /// The outputs cut to their last position; at least one must have several.
 fn last_positions(outputs: &[OutputSpec]) -> Outcome<Vec<OutputSpec>> {
     let cut: Result<Vec<OutputSpec>, _> = outputs.iter().map(OutputSpec::last_position).collect();
@@ -220,11 +240,14 @@ pub fn compile(
     options: &CompileOptions,
     dump_ir: Option<&Path>,
 ) -> Outcome<Compiled> {
-    if options.head == Side::Client {
-        return Err(Failure::not_yet("--head client", "use --head server"));
-    }
     let shapes = Shapes(options.shape.iter().cloned().collect());
-    let calibration = calibration(model, options.calibration.as_deref())?;
+    let mut calibration = calibration(model, options.calibration.as_deref())?;
+    if let (Calibration::Arrays(_, arrays), true) = (&mut calibration, options.fit_calibration) {
+        for (name, shape) in &options.shape {
+            // The first axis is the batch.
+            arrays.fit(name, shape.get(1..).unwrap_or(&[]));
+        }
+    }
     let arrays = match &calibration {
         Calibration::Arrays(_, arrays) => Some(arrays),
         Calibration::Synthetic(_) => None,
@@ -282,13 +305,28 @@ pub fn compile(
         manager.run(&LastPosition, &mut tensor)?;
         sites = SiteRanges::of(&tensor);
     }
+    let output_shapes = |outputs: &[OutputSpec]| outputs.iter().map(|o| o.shape.clone()).collect();
+    let mut output_shapes: Vec<Vec<usize>> = output_shapes(&outputs);
+    let mut head = None;
+    if let (Side::Client, Some(shape)) = (options.head, output_shapes.first_mut()) {
+        sites.write(&mut tensor);
+        let taken = take_head(&mut tensor, shape)?;
+        manager.enter(client_head::NAME, &tensor)?;
+        sites = SiteRanges::of(&tensor);
+        *shape = vec![taken.shape.0, taken.shape.1];
+        head = Some(taken);
+    }
     let mut plain = PlainModel {
         path: model.into(),
         inputs: imported.all_inputs,
         outputs,
         own: None,
     };
-    let (inputs, reference) = plain.calibration(&tensor, &imported.client, &users, most)?;
+    let (inputs, reference) = match head {
+        None => plain.calibration(&tensor, &imported.client, &users, most)?,
+        // No other engine knows the value that the head reads.
+        Some(_) => own_results(&tensor, &users, most)?,
+    };
     // What approximations and the variant reckon with; the model's own set is chosen below.
     let named = ParameterSet::new(options.profile)?;
     let mut poly = to_poly(
@@ -332,11 +370,11 @@ pub fn compile(
             },
         ),
         client: imported.client,
+        head,
     };
     // Large models hold their weights once more in every graph: those that are not read any more make room.
     let inputs = heron_passes::prepared::prepared(&tensor, &poly.graph, &inputs);
     drop(tensor);
-    let output_shapes: Vec<Vec<usize>> = plain.outputs.iter().map(|o| o.shape.clone()).collect();
     let judge = Calibrated {
         users: &users,
         reference: &reference,

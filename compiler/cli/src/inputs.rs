@@ -4,7 +4,7 @@ use crate::failure::{Failure, Outcome};
 use heron_compiler::npz::{Array, Arrays};
 use heron_passes::witness::PREFIX;
 use heron_runtime::exec::ports::{embedding_table, pack, unpack};
-use heron_schedule::client::{user_inputs, ClientGraph};
+use heron_schedule::client::{result_shape, user_inputs, ClientGraph, Head};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{Port, Program};
 use heron_schedule::Weights;
@@ -163,13 +163,29 @@ impl OutputSet {
         Ok(())
     }
 
+    /// Computes what is left to the client: results of ports with a head become those of the model.
+    pub fn apply_heads(&mut self, program: &Program, weights: &Weights) -> Outcome {
+        for (port, inputs) in program.outputs.iter().zip(&mut self.ports) {
+            let head = Head::read(port, program, weights);
+            let head = head.map_err(|e| Failure::new("malformed", e))?;
+            for values in inputs.iter_mut().filter(|_| head.is_some()) {
+                let found = head.as_ref().and_then(|h| h.apply(values));
+                *values = found.ok_or_else(|| {
+                    let message = format!("output `{}` does not fit its head", port.name);
+                    Failure::new("malformed", message)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// As arrays under the outputs' names, the inputs along the leading axis.
     pub fn to_arrays(&self, program: &Program) -> Arrays {
         let mut arrays = Arrays::default();
         let ports = program.outputs.iter().zip(&self.ports);
         for (port, values) in ports.filter(|(port, _)| !is_witness(port)) {
             let mut shape = vec![values.len()];
-            shape.extend(port.shape.iter().map(|&d| d as usize));
+            shape.extend(result_shape(port).iter().map(|&d| d as usize));
             let array = Array {
                 shape,
                 data: values.concat(),
@@ -203,7 +219,7 @@ impl OutputSet {
                 .ok_or_else(|| {
                     Failure::new("mismatch", format!("no array `{name}` (or out_{name})"))
                 })?;
-            let size: usize = port.shape.iter().map(|&d| d as usize).product();
+            let size: usize = result_shape(port).iter().map(|&d| d as usize).product();
             let positions = match array.shape[..] {
                 [_, positions, features] if last && size == features => positions,
                 _ => 1,
@@ -219,7 +235,8 @@ impl OutputSet {
                     "shape",
                     format!(
                         "expected output `{name}`: {count} results of shape {:?} needed, found {:?}",
-                        port.shape, array.shape
+                        result_shape(port),
+                        array.shape
                     ),
                 ));
             }
@@ -291,7 +308,7 @@ pub fn arg_max(values: &[f64], width: usize) -> usize {
 
 /// Width of the last axis of an output.
 pub fn width(port: &Port) -> usize {
-    port.shape.last().map_or(1, |&d| d as usize)
+    result_shape(port).last().map_or(1, |&d| d as usize)
 }
 
 impl Accuracy {

@@ -1,6 +1,7 @@
 //! The heron command. Results go to stdout, everything else to stderr; exit codes: 0 success, 1 the request could not be met, 2 usage.
 
 mod args;
+mod breakdown;
 mod client;
 mod commands;
 mod console;

@@ -4,10 +4,12 @@
 //! that evaluation is one pass and always ends. Results feed input ports by name; the runtime sees the values only.
 
 mod format;
+mod head;
 #[cfg(test)]
 mod tests;
 
 pub use format::user_inputs;
+pub use head::{result_shape, Head};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

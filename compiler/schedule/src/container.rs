@@ -91,7 +91,8 @@ pub struct Schedule {
     record: Weights,
 }
 
-/// What the client knows of a schedule: ports, what it computes itself, embedding tables, parameters, keys to make. No instruction, no other weight.
+/// What the client knows of a schedule: ports, what it computes itself, embedding tables, a head
+/// that is left to it, parameters, keys to make. No instruction, no other weight.
 #[derive(Clone, Debug)]
 pub struct ClientSchedule {
     program: Program,
@@ -170,6 +171,11 @@ impl Schedule {
         self.parts().to_bytes()
     }
 
+    /// How many bytes the file will have.
+    pub fn file_bytes(&self) -> u64 {
+        self.parts().length() as u64
+    }
+
     /// Writes `X.heron`, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), ContainerError> {
         save(path, &self.parts())
@@ -217,6 +223,15 @@ impl Schedule {
                 embedding.plaintext = builder.push(&self.vector(embedding.plaintext)?, single);
             }
         }
+        let mut outputs = self.program.outputs.clone();
+        for head in outputs.iter_mut().filter_map(|port| port.head.as_mut()) {
+            let single = self.single(head.weight);
+            head.weight = builder.push(&self.vector(head.weight)?, single);
+            if let Some(bias) = &mut head.bias {
+                let single = self.single(bias.plaintext);
+                bias.plaintext = builder.push(&self.vector(bias.plaintext)?, single);
+            }
+        }
         // Tables were read when the program was verified.
         let graph = ClientGraph::read(&self.program, &self.weights).unwrap_or_default();
         let client = self
@@ -231,7 +246,7 @@ impl Schedule {
             parameters: self.program.parameters.clone(),
             batch: self.program.batch,
             inputs,
-            outputs: self.program.outputs.clone(),
+            outputs,
             keys: self.program.keys.clone(),
             bootstraps: self.program.bootstraps.clone(),
             plaintexts,
@@ -283,6 +298,11 @@ impl ClientSchedule {
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.parts().to_bytes()
+    }
+
+    /// How many bytes the file will have.
+    pub fn file_bytes(&self) -> u64 {
+        self.parts().length() as u64
     }
 
     /// Writes `X.client`, whole or not at all.
@@ -380,6 +400,14 @@ impl Parts<'_> {
         // Writing to a vector cannot fail.
         let _ = self.write(&mut out);
         out
+    }
+
+    fn length(&self) -> usize {
+        let start = (HEADER + self.program.encoded_len()).next_multiple_of(ALIGNMENT);
+        match self.record.len() {
+            0 => start + self.weights.len(),
+            record => (start + self.weights.len()).next_multiple_of(8) + record,
+        }
     }
 
     /// Section by section: the weights of a large model are not copied first.

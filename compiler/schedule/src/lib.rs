@@ -1,7 +1,7 @@
 //! The schedule: what compiler and runtime share.
 //!
-//! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`path`] their critical path, [`text`] how they
-//! read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets,
+//! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`path`] their critical path, [`primitive`] where their
+//! time goes, [`text`] how they read, [`weights`] the plaintext vectors, [`keys`] the evaluation keys they need, [`params`] the parameter sets,
 //! [`noise`] how exact they are.
 
 pub mod atomic;
@@ -12,6 +12,7 @@ pub mod keys;
 pub mod noise;
 pub mod params;
 pub mod path;
+pub mod primitive;
 pub mod proto;
 pub mod recount;
 pub mod sample;

@@ -28,6 +28,11 @@ pub struct OperationCounts {
 }
 
 impl OperationCounts {
+    /// Rotations, conjugations and relinearisations.
+    pub fn key_switches(&self) -> u64 {
+        self.rotate + self.conjugate + self.relinearize
+    }
+
     /// Adds the operations of `other`.
     pub fn merge(&mut self, other: OperationCounts) {
         self.ct_ct_multiply += other.ct_ct_multiply;
@@ -61,6 +66,8 @@ pub struct Recount {
 pub struct LayerCount {
     /// Its operations.
     pub operations: OperationCounts,
+    /// Its bootstraps of each kind: full, complex pair, sparse.
+    pub bootstraps_by_kind: [u64; 3],
     /// Longest path of level-consuming operations from the inputs to any of its results.
     pub depth_out: u32,
     /// Largest depth of anything it reads from other layers (0 for the inputs of the program).
@@ -199,6 +206,9 @@ pub fn recount(program: &Program, slots: usize) -> Recount {
                 Kind::Sparse => 2,
             };
             found.bootstraps_by_kind[index] += 1;
+            if let Some(entry) = found.layers.get_mut(layer) {
+                entry.bootstraps_by_kind[index] += 1;
+            }
         }
         let sources: Vec<(Held, u32)> = reads(instruction)
             .into_iter()

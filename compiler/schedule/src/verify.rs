@@ -160,6 +160,9 @@ pub fn verify_head(program: &Program, weights: &Weights) -> Result<ParameterSet,
             return Err(port_error(port, "two inputs of this name".into()));
         }
         verify_port(port, &params, batch)?;
+        if port.head.is_some() {
+            return Err(port_error(port, "an input has no head".into()));
+        }
         if let Some(embedding) = &port.embedding {
             let width = u64::from(embedding.vocabulary) * u64::from(embedding.cols);
             let table = weights.vector(&program.plaintexts, embedding.plaintext)?;
@@ -181,6 +184,11 @@ pub fn verify_head(program: &Program, weights: &Weights) -> Result<ParameterSet,
         verify_port(port, &params, batch)?;
         if port.embedding.is_some() {
             return Err(port_error(port, "an output has no embedding".into()));
+        }
+        crate::client::Head::read(port, program, weights).map_err(|r| port_error(port, r))?;
+        if let Some(head) = &port.head {
+            // Every number is finite.
+            weights.vector(&program.plaintexts, head.weight)?;
         }
         let placed: BTreeSet<i32> = port
             .ciphertexts

@@ -1,12 +1,13 @@
 //! What client and program say to each other: which element sits in which slot, and by which factor.
 
+use heron_passes::client_head::ClientHead;
 use heron_passes::ir::levelled::LevelledKernel;
 use heron_passes::ir::packed::layout::Layout;
 use heron_passes::ir::packed::Kernel;
 use heron_passes::ir::shape::Shape;
 use heron_passes::ir::tensor::ClientInput;
 use heron_schedule::client::ClientGraph;
-use heron_schedule::proto::{self, Embedding, Port, PortCiphertext};
+use heron_schedule::proto::{self, BiasRef, Embedding, Port, PortCiphertext};
 
 use super::{EmitError, Emitter};
 
@@ -102,6 +103,21 @@ impl Emitter<'_> {
         Some(graph.to_proto(&mut self.weights))
     }
 
+    /// Leaves the head to the client.
+    pub(super) fn client_head(&mut self, head: &ClientHead, port: &mut Port) {
+        let exact = head.weight.data.iter().all(|&x| f64::from(x as f32) == x);
+        let weight = self.weights.push(&head.weight.data, exact);
+        let bias = head.bias.as_ref().map(|b| BiasRef {
+            plaintext: self.weights.push(&b.data, false),
+        });
+        port.head = Some(proto::Head {
+            weight,
+            bias,
+            cols: head.weight.cols as u32,
+            shape: dims(&head.output),
+        });
+    }
+
     /// Output ports, in order.
     pub(super) fn output_ports(&self, shapes: &[Vec<usize>]) -> Result<Vec<Port>, EmitError> {
         let graph = self.graph;
@@ -133,6 +149,7 @@ impl Emitter<'_> {
                 dtype: "float32".into(),
                 fill: 0.0,
                 rounding_bits: 0,
+                head: None,
             });
         }
         Ok(ports)

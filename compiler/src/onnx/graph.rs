@@ -465,13 +465,13 @@ fn input_specs(
     Ok(specs)
 }
 
-enum Dim {
+pub(super) enum Dim {
     Fixed(usize),
     Named(String),
     Open,
 }
 
-fn declared(input: &pb::ValueInfoProto) -> Option<(i32, Vec<Dim>)> {
+pub(super) fn declared(input: &pb::ValueInfoProto) -> Option<(i32, Vec<Dim>)> {
     use pb::tensor_shape_proto::dimension::Value as D;
     let pb::type_proto::Value::TensorType(t) = input.r#type.as_ref()?.value.as_ref()?;
     let dims = t

@@ -1,9 +1,9 @@
 //! Weights: sizes and places are checked when the model is read, values decoded when a node first reads them.
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use memmap2::{Mmap, MmapOptions};
 use tract_onnx::pb;
 
 use super::error::ErrorKind;
@@ -190,7 +190,7 @@ pub(super) fn decode_tensor(t: &pb::TensorProto, dir: &Path, constant: bool) -> 
     let external;
     let raw: &[u8] = if t.data_location == Some(1) {
         let (file, offset, _) = external_place(t, dir)?;
-        external = read_slice(&file, offset, n * width(t.data_type).unwrap_or(8)).map_err(|e| {
+        external = map_slice(&file, offset, n * width(t.data_type).unwrap_or(8)).map_err(|e| {
             refuse(
                 ErrorKind::ExternalData,
                 &t.name,
@@ -229,12 +229,18 @@ pub(super) fn decode_tensor(t: &pb::TensorProto, dir: &Path, constant: bool) -> 
     Ok(Nd::new(shape, data, integer))
 }
 
-fn read_slice(path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
-    let mut file = fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = vec![0; len];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
+/// Part of a file, mapped: its pages are read once, while they are decoded, and need no memory of their own.
+fn map_slice(path: &Path, offset: u64, len: usize) -> std::io::Result<Mmap> {
+    let file = fs::File::open(path)?;
+    if offset
+        .checked_add(len as u64)
+        .is_none_or(|end| end > file.metadata().map_or(0, |m| m.len()))
+    {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    // SAFETY: the map is read-only, private to this process and dropped before the function that asked for it returns; another program
+    // truncating the file meanwhile would end this process, as it would any reader of a mapped file.
+    unsafe { MmapOptions::new().offset(offset).len(len).map(&file) }
 }
 
 fn from_bytes(raw: &[u8], data_type: i32) -> Vec<f64> {

@@ -80,6 +80,8 @@ pub trait Backend: Send + Sync {
 
     /// The ring.
     fn ring(&self) -> &RingContext;
+    /// Waits for what was started, so that time is counted where it is spent. Failures are told by whatever comes next.
+    fn wait(&self) {}
     /// Brings a polynomial here.
     fn upload(&self, poly: &RnsPoly) -> Self::Poly;
     /// Brings a polynomial back.

@@ -9,7 +9,9 @@ use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use crate::backend::{Backend, Rotation};
 use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Level;
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// plaintext · rot_baby(source).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,48 @@ pub trait DiagonalSource<P>: Sync {
     }
 }
 
+/// Where the time of a linear map went, in seconds of wall time. The rest are the products, with what makes rotated sources limb by limb in
+/// between, and the last division.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LinearTimes {
+    /// Decomposing sources, rotating them where they are held, and rotating the sums of giant steps.
+    pub rotation: f64,
+    /// Plaintexts, from [`DiagonalSource`].
+    pub encoding: f64,
+}
+
+/// [`LinearTimes`] so far.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Whether to wait for the backend at the end of each part.
+    waits: bool,
+    rotation: Cell<f64>,
+    encoding: Cell<f64>,
+}
+
+impl Watch {
+    /// Books what `work` takes as rotation.
+    pub fn rotating<B: Backend, T>(&self, backend: &B, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let made = work();
+        if self.waits {
+            backend.wait();
+        }
+        self.rotation
+            .set(self.rotation.get() + started.elapsed().as_secs_f64());
+        made
+    }
+
+    /// Books what `work` takes as encoding.
+    pub fn encoding<T>(&self, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let made = work();
+        self.encoding
+            .set(self.encoding.get() + started.elapsed().as_secs_f64());
+        made
+    }
+}
+
 /// What an output is so far: P times it in QP, and what is not divided by P on the row's limbs.
 struct Total<P> {
     extended: Option<(P, P)>,
@@ -77,7 +121,37 @@ impl<B: Backend> Evaluator<B> {
         outputs: &[LinearOutput],
         diagonals: &dyn DiagonalSource<B::Poly>,
     ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
-        self.linear_within(sources, outputs, diagonals, PassBytes::DEFAULT)
+        self.linear_within(
+            sources,
+            outputs,
+            diagonals,
+            PassBytes::DEFAULT,
+            &Watch::default(),
+        )
+    }
+
+    /// [`Evaluator::linear`], which also adds to `times`, if given, where the time went; it then waits for the backend after each part.
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::linear`].
+    pub fn linear_timed(
+        &self,
+        sources: &[&Ciphertext<B::Poly>],
+        outputs: &[LinearOutput],
+        diagonals: &dyn DiagonalSource<B::Poly>,
+        times: Option<&mut LinearTimes>,
+    ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
+        let watch = Watch {
+            waits: times.is_some(),
+            ..Watch::default()
+        };
+        let results =
+            self.linear_within(sources, outputs, diagonals, PassBytes::DEFAULT, &watch)?;
+        if let Some(times) = times {
+            times.rotation += watch.rotation.get();
+            times.encoding += watch.encoding.get();
+        }
+        Ok(results)
     }
 
     /// [`Evaluator::linear`] in passes of so many bytes.
@@ -87,6 +161,7 @@ impl<B: Backend> Evaluator<B> {
         outputs: &[LinearOutput],
         diagonals: &dyn DiagonalSource<B::Poly>,
         most: PassBytes,
+        watch: &Watch,
     ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
         let op = "linear";
         let Some(first) = sources.first() else {
@@ -115,9 +190,12 @@ impl<B: Backend> Evaluator<B> {
             })
             .collect();
         let mut take = |output: usize, giant: &GiantStep, sum| {
-            self.add_giant(&mut totals[output], giant, sum, row)
+            watch.rotating(&self.backend, || {
+                self.add_giant(&mut totals[output], giant, sum, row)
+            })
         };
-        let scale = self.linear_sums(sources, outputs, diagonals, (row, most), &mut take)?;
+        let limits = (row, most, watch);
+        let scale = self.linear_sums(sources, outputs, diagonals, limits, &mut take)?;
         let product = first
             .scale
             .times(scale)

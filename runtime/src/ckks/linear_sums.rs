@@ -4,7 +4,7 @@
 //! one limb only ([`Backend::rotated_sums`]): every rotated source is read once for all those sums. Plaintexts that take much memory are
 //! made some at a time; then rotated sources are made once and stay in QP.
 
-use super::linear::{add_pair, shape, DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+use super::linear::{add_pair, shape, DiagonalSource, GiantStep, LinearOutput, LinearTerm, Watch};
 use super::multiply::two;
 use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use crate::backend::{Backend, LinearProduct, LinearSource, Rotation};
@@ -94,6 +94,7 @@ struct Map<'a, P> {
     diagonals: &'a dyn DiagonalSource<P>,
     row: &'a RowLimbs,
     most: PassBytes,
+    watch: &'a Watch,
 }
 
 impl<P> Map<'_, P> {
@@ -111,7 +112,7 @@ impl<B: Backend> Evaluator<B> {
         sources: &[&Ciphertext<B::Poly>],
         outputs: &[LinearOutput],
         diagonals: &dyn DiagonalSource<B::Poly>,
-        (row, most): (&RowLimbs, PassBytes),
+        (row, most, watch): (&RowLimbs, PassBytes, &Watch),
         take: &mut Take<'_, B::Poly>,
     ) -> Result<Scale, CkksError> {
         let map = Map {
@@ -119,6 +120,7 @@ impl<B: Backend> Evaluator<B> {
             diagonals,
             row,
             most,
+            watch,
         };
         let places: Vec<Place<'_>> = outputs
             .iter()
@@ -192,10 +194,11 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
         let op = "linear";
         let level = map.row.level;
-        let plaintexts = terms
+        let diagonals = map.diagonals;
+        let made = terms
             .par_iter()
-            .map(|t| map.diagonals.diagonal(t.diagonal, level, basis))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|t| diagonals.diagonal(t.diagonal, level, basis));
+        let plaintexts = map.watch.encoding(|| made.collect::<Result<Vec<_>, _>>())?;
         for plaintext in &plaintexts {
             super::evaluator::same_level(op, level, plaintext.level)?;
             let scale = *scale.get_or_insert(plaintext.scale);
@@ -220,7 +223,8 @@ impl<B: Backend> Evaluator<B> {
         for (source, steps) in map.sources.iter().zip(&babies) {
             let (c0, c1) = two("linear", source)?;
             let moves = steps.iter().any(|&s| !self.is_identity(s));
-            let digits = moves.then(|| self.backend.decompose(c1, map.row));
+            let decompose = || self.backend.decompose(c1, map.row);
+            let digits = moves.then(|| map.watch.rotating(&self.backend, decompose));
             let rotations = steps.iter().map(|&s| match self.is_identity(s) {
                 true => Ok(None),
                 false => self.rotation(s).map(Some),
@@ -274,7 +278,9 @@ impl<B: Backend> Evaluator<B> {
     ) -> Result<(), CkksError> {
         let mut sums: Vec<Option<(B::Poly, B::Poly)>> = places.iter().map(|_| None).collect();
         for (index, source) in map.sources.iter().enumerate() {
-            let rotated = self.rotated_in_qp(source, self.babies_of(index, places), map.row)?;
+            let babies = self.babies_of(index, places);
+            let rotate = || self.rotated_in_qp(source, babies, map.row);
+            let rotated = map.watch.rotating(&self.backend, rotate)?;
             for (place, sum) in places.iter().zip(&mut sums) {
                 let terms = place.giant.terms.iter().filter(|t| t.source == index);
                 let terms: Vec<LinearTerm> = terms.copied().collect();

@@ -2,7 +2,7 @@
 
 use super::diagonals::{EncodeOnDemand, EncodedDiagonals};
 use super::encoding::Complex;
-use super::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
+use super::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm, Watch};
 use super::linear_sums::PassBytes;
 use super::noise::NoiseModel;
 use super::testing::{rotated, step, times, Lab};
@@ -149,9 +149,9 @@ fn linear_maps_have_the_same_residues_in_one_pass_in_many_and_with_rotations_hel
     let sources: Vec<_> = cs.iter().collect();
     let within = |plaintexts, sums| {
         let most = PassBytes { plaintexts, sums };
-        let made = lab
-            .evaluator
-            .linear_within(&sources, &map(), &Mixed(&lab), most);
+        let made =
+            lab.evaluator
+                .linear_within(&sources, &map(), &Mixed(&lab), most, &Watch::default());
         let polys = |c: &Ciphertext| c.polys().to_vec();
         made.unwrap().iter().map(polys).collect::<Vec<_>>()
     };

@@ -1,7 +1,7 @@
 //! Execution of schedules at ciphertext height: one [`walk`], several executors.
 //!
 //! [`clear`] runs a schedule on plain slot vectors with modelled noise, [`trace`] follows levels and scales only, [`rns`] is the real one.
-//! [`observe`] looks into a run.
+//! [`observe`] looks into a run, [`timing`] says where its time went.
 //! [`ports`] is the client's side: from inputs to slots and back.
 
 pub mod clear;
@@ -16,10 +16,12 @@ pub mod rns;
 mod same_bits;
 #[cfg(test)]
 mod tests;
+pub mod timing;
 pub mod trace;
 mod walk;
 
-pub use walk::{walk, Kind, KindTime, Progress, Timing};
+pub use timing::{Kind, KindTime, Parts, Timing};
+pub use walk::{walk, Progress};
 
 use heron_schedule::params::ParameterError;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
@@ -85,8 +87,8 @@ pub trait Executor {
         op: &Bootstrap,
         sources: &[&Self::Ct],
     ) -> Result<Vec<Self::Ct>, ExecError>;
-    /// Seconds of wall time spent encoding plaintexts since the last call; the walk books them apart.
-    fn take_encoding_seconds(&mut self) -> f64 {
-        0.0
+    /// What was measured inside instructions since the last call; the walk books it apart.
+    fn take_parts(&mut self) -> Parts {
+        Parts::default()
     }
 }

@@ -1,6 +1,6 @@
 //! An executor that shows every result it makes: for looking into a run.
 
-use super::{ExecError, Executor};
+use super::{ExecError, Executor, Parts};
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 
 /// Runs another executor and hands each of its results to `watch`, with the position of the instruction and the number of the
@@ -97,8 +97,8 @@ where
         Ok(results)
     }
 
-    fn take_encoding_seconds(&mut self) -> f64 {
-        self.inner.take_encoding_seconds()
+    fn take_parts(&mut self) -> Parts {
+        self.inner.take_parts()
     }
 }
 

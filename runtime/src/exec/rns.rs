@@ -2,10 +2,10 @@
 //! the level they are needed at.
 
 use super::folding::{folded_sources, unfolded, Plan, Vector};
-use super::{ExecError, Executor};
+use super::{ExecError, Executor, Parts};
 use crate::backend::Backend;
 use crate::ckks::encoding::{Complex, Encoder};
-use crate::ckks::linear::DiagonalSource;
+use crate::ckks::linear::{DiagonalSource, LinearTimes};
 use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
@@ -33,7 +33,7 @@ pub struct Rns<'a, B: Backend> {
     refresh: &'a dyn Refresh<B::Poly>,
     inputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
     outputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
-    encoding: f64,
+    parts: Parts,
 }
 
 impl From<CkksError> for ExecError {
@@ -99,7 +99,7 @@ impl<'a, B: Backend> Rns<'a, B> {
             evaluator,
             encoder,
             refresh,
-            encoding: 0.0,
+            parts: Parts::default(),
         })
     }
 
@@ -119,16 +119,17 @@ impl<'a, B: Backend> Rns<'a, B> {
             encoder: self.encoder,
             vectors: &plan.vectors,
             scale,
-            nanoseconds: AtomicU64::new(0),
+            encoded: AtomicU64::new(0),
         }
     }
 
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
+        let started = Instant::now();
         let none = Plan::default();
         let diagonals = self.diagonals(ct.scale(), &none);
         let plaintext = diagonals.whole(index, ct.level(), Basis::Row)?;
-        let seconds = diagonals.seconds(1);
-        self.encoding += seconds;
+        self.parts.encoded += 1;
+        self.parts.encoding += started.elapsed().as_secs_f64();
         Ok(self.evaluator.add_plain_assign(ct, &plaintext)?)
     }
 }
@@ -140,7 +141,7 @@ struct Diagonals<'a, B: Backend> {
     encoder: &'a Encoder,
     vectors: &'a [Vector],
     scale: Scale,
-    nanoseconds: AtomicU64,
+    encoded: AtomicU64,
 }
 
 impl<B: Backend> Diagonals<'_, B> {
@@ -174,11 +175,9 @@ impl<B: Backend> Diagonals<'_, B> {
         &self,
         encode: impl FnOnce() -> Result<Plaintext, CkksError>,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
-        let started = Instant::now();
         let plain = encode()?;
         let poly = self.evaluator.backend().upload(plain.poly());
-        let spent = started.elapsed().as_nanos() as u64;
-        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        self.encoded.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(Plaintext::from_parts(
             poly,
             plain.level(),
@@ -198,11 +197,6 @@ impl<B: Backend> Diagonals<'_, B> {
             let slots = self.slots(index);
             Plaintext::encode_real(context, self.encoder, &slots, level, scale, basis)
         })
-    }
-
-    /// Seconds spent encoding, as wall time when so many threads share the work evenly.
-    fn seconds(&self, threads: usize) -> f64 {
-        self.nanoseconds.load(Ordering::Relaxed) as f64 * 1e-9 / threads.max(1) as f64
     }
 }
 
@@ -272,17 +266,24 @@ impl<B: Backend> Executor for Rns<'_, B> {
         let scale = params.plaintext_scale(level(op.level_in))?;
         let plan = Plan::new(op, params.slots());
         let diagonals = self.diagonals(scale, &plan);
+        let mut spent = LinearTimes::default();
         let pairs = folded_sources(self.evaluator, op, sources)?;
-        let sums = match &pairs[..] {
-            [] => self.evaluator.linear(sources, &plan.outputs, &diagonals)?,
-            pairs => {
-                let pairs: Vec<&Self::Ct> = pairs.iter().collect();
-                self.evaluator.linear(&pairs, &plan.outputs, &diagonals)?
-            }
+        let folded: Vec<&Self::Ct> = pairs.iter().collect();
+        let sources = match &folded[..] {
+            [] => sources,
+            folded => folded,
         };
-        let encoding = diagonals.seconds(rayon::current_num_threads());
-        self.encoding += encoding;
+        let sums =
+            self.evaluator
+                .linear_timed(sources, &plan.outputs, &diagonals, Some(&mut spent))?;
+        let encoded = diagonals.encoded.load(Ordering::Relaxed);
+        let started = Instant::now();
         let mut results = unfolded(self.evaluator, op, sums)?;
+        self.evaluator.backend().wait();
+        self.parts.encoding += spent.encoding;
+        // Results are separated by conjugations.
+        self.parts.rotation += spent.rotation + started.elapsed().as_secs_f64();
+        self.parts.encoded += encoded;
         for (out, result) in op.out.iter().zip(&mut results) {
             if let Some(bias) = &out.bias {
                 self.add_bias(result, bias.plaintext)?;
@@ -331,7 +332,7 @@ impl<B: Backend> Executor for Rns<'_, B> {
         self.refresh.refresh(op, sources)
     }
 
-    fn take_encoding_seconds(&mut self) -> f64 {
-        std::mem::take(&mut self.encoding)
+    fn take_parts(&mut self) -> Parts {
+        std::mem::take(&mut self.parts)
     }
 }

@@ -1,101 +1,10 @@
-//! The one loop over instructions: registers, lifetimes, times by kind.
+//! The one loop over instructions: registers, lifetimes, times.
 
+use super::timing::{Kind, Timing};
 use super::{ExecError, Executor};
+use heron_schedule::primitive::primitives;
 use heron_schedule::proto::{instruction::Op, Instruction, Program};
 use std::time::Instant;
-
-/// What time is booked under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Bootstraps.
-    Bootstrap,
-    /// Plaintext-linear steps, their rotations included.
-    Linear,
-    /// Products of ciphertexts, relinearised and rescaled.
-    CiphertextProduct,
-    /// Rotations that are instructions of their own.
-    Rotation,
-    /// Encoding of plaintexts, wherever it happens.
-    Encoding,
-    /// Combinations: additions, constants, adjustments.
-    Combine,
-    /// Inputs, outputs and what remains.
-    Other,
-}
-
-impl Kind {
-    /// Every kind, in the order of reports.
-    pub const ALL: [Kind; 7] = [
-        Kind::Bootstrap,
-        Kind::Linear,
-        Kind::CiphertextProduct,
-        Kind::Rotation,
-        Kind::Encoding,
-        Kind::Combine,
-        Kind::Other,
-    ];
-
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Bootstrap => "bootstrap",
-            Kind::Linear => "linear",
-            Kind::CiphertextProduct => "ciphertext_product",
-            Kind::Rotation => "rotation",
-            Kind::Encoding => "encoding",
-            Kind::Combine => "combine",
-            Kind::Other => "other",
-        }
-    }
-}
-
-/// Instructions and seconds of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct KindTime {
-    /// Instructions booked under the kind; for encoding, plaintext products and biases are not counted.
-    pub count: u64,
-    /// Wall time in seconds.
-    pub seconds: f64,
-}
-
-/// Where the time of a walk went.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Timing {
-    kinds: [KindTime; Kind::ALL.len()],
-    /// Wall time of the whole walk; the kinds sum to it.
-    pub seconds: f64,
-    /// Wall time of each layer, in the order of `Program.layers`.
-    pub layers: Vec<f64>,
-}
-
-impl Timing {
-    /// Each kind with its count and time.
-    pub fn kinds(&self) -> impl Iterator<Item = (Kind, KindTime)> + '_ {
-        Kind::ALL.into_iter().zip(self.kinds)
-    }
-
-    /// Adds another walk.
-    pub fn merge(&mut self, other: &Timing) {
-        for (a, b) in self.kinds.iter_mut().zip(&other.kinds) {
-            a.count += b.count;
-            a.seconds += b.seconds;
-        }
-        self.seconds += other.seconds;
-        if self.layers.len() < other.layers.len() {
-            self.layers.resize(other.layers.len(), 0.0);
-        }
-        for (a, b) in self.layers.iter_mut().zip(&other.layers) {
-            *a += b;
-        }
-    }
-
-    fn book(&mut self, kind: Kind, count: u64, seconds: f64) {
-        if let Some(entry) = self.kinds.get_mut(kind as usize) {
-            entry.count += count;
-            entry.seconds += seconds;
-        }
-    }
-}
 
 /// Where a walk stands, before an instruction.
 #[derive(Clone, Copy, Debug)]
@@ -117,11 +26,13 @@ pub fn walk<E: Executor>(
     executor: &mut E,
     watch: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Timing, ExecError> {
+    let log_n = program
+        .parameters
+        .as_ref()
+        .map_or(1, |p| p.log_n.clamp(1, 31));
+    let booked = primitives(program, 1 << (log_n - 1));
     let started = Instant::now();
-    let mut timing = Timing {
-        layers: vec![0.0; program.layers.len()],
-        ..Timing::default()
-    };
+    let mut timing = Timing::new(program);
     let mut registers: Vec<Option<E::Ct>> = Vec::new();
     registers.resize_with(program.registers as usize, || None);
     for (index, instruction) in program.instructions.iter().enumerate() {
@@ -147,16 +58,12 @@ pub fn walk<E: Executor>(
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        let encoding = executor.take_encoding_seconds().min(seconds);
-        timing.book(kind, 1, seconds - encoding);
-        timing.book(Kind::Encoding, 0, encoding);
-        if let Some(entry) = timing.layers.get_mut(instruction.layer as usize) {
-            *entry += seconds;
+        if let Some(booked) = booked.get(index) {
+            let parts = executor.take_parts();
+            timing.book(instruction.layer, kind, booked, parts, seconds);
         }
     }
-    timing.seconds = started.elapsed().as_secs_f64();
-    let booked: f64 = timing.kinds.iter().map(|k| k.seconds).sum();
-    timing.book(Kind::Other, 0, (timing.seconds - booked).max(0.0));
+    timing.close(started.elapsed().as_secs_f64());
     Ok(timing)
 }
 

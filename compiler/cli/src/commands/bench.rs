@@ -2,6 +2,7 @@
 
 use super::print_text;
 use crate::args::{Bench, BenchKind, ServerBackend};
+use crate::breakdown::{by_layer_kind, by_primitive};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
 use crate::failure::{Failure, Outcome};
@@ -89,6 +90,8 @@ fn model(args: &Bench) -> Outcome {
         "inputs_per_run": program.batch,
         "seconds": timing.seconds,
         "by_kind": super::by_kind(&timing),
+        "by_primitive": by_primitive(&timing),
+        "by_layer_kind": by_layer_kind(&program, &timing),
         "peak_bytes": peak_bytes(),
         "key_bytes": key_bytes,
     }))

@@ -2,8 +2,11 @@
 
 use crate::args::{Compile, WeightsPlace};
 use crate::console::{warn_if_insecure, Progress};
+use crate::depth_report::text;
+use crate::depth_report::units::{bytes, float, seconds, show};
 use crate::failure::{Failure, Outcome};
 use crate::frontend;
+use heron_schedule::Schedule;
 
 /// Writes X.heron, and X.client beside it.
 pub fn run(args: &Compile, quiet: bool) -> Outcome {
@@ -13,10 +16,14 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
             "keep the weights inside",
         ));
     }
-    if args.sweep.is_some() {
-        return Err(Failure::not_yet("--sweep", "compile once per shape"));
-    }
     let mut progress = Progress::new(quiet);
+    if let Some((name, sizes)) = &args.sweep {
+        return super::sweep::run(args, name, sizes, &mut progress);
+    }
+    let Some(output) = &args.output else {
+        let message = "no place to write to; give -o X.heron";
+        return Err(Failure::new("mismatch", message));
+    };
     progress.note(&format!("compiling {}", args.model.display()));
     let compiled = frontend::compile(&args.model, &args.options, args.dump_ir.as_deref())?;
     let schedule = &compiled.schedule;
@@ -24,17 +31,18 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     if let Some(warning) = frontend::too_inaccurate(schedule.program(), args.options.tolerance) {
         progress.note(&warning);
     }
+    progress.note(&format!("estimate: {}", estimate(schedule)?));
     // The client's file first: a schedule on disk always has it beside.
-    let client = args.output.with_extension("client");
-    if client == args.output {
+    let client = output.with_extension("client");
+    if client == *output {
         let message = format!(
             "{}: choose a name that does not end in .client",
-            args.output.display()
+            output.display()
         );
         return Err(Failure::new("io", message));
     }
     schedule.client()?.save(&client)?;
-    schedule.save(&args.output)?;
+    schedule.save(output)?;
     if let Some(page) = &args.report {
         super::report::write_page(schedule, page)?;
     }
@@ -47,11 +55,26 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     });
     progress.note(&format!(
         "{} and {}: {} instructions, {} bootstraps, {} inputs per run",
-        args.output.display(),
+        output.display(),
         client.display(),
         schedule.program().instructions.len(),
         bootstraps.count(),
         schedule.program().batch
     ));
     Ok(())
+}
+
+/// What a run will take and what files will be, in one line.
+fn estimate(schedule: &Schedule) -> Outcome<String> {
+    let report = super::report::of_schedule(schedule)?;
+    let estimate = &report["estimate"];
+    let mut items = Vec::new();
+    if let Some(s) = float(&estimate["seconds"]) {
+        items.push(format!("{} on {}", seconds(s), show(&estimate["target"])));
+    }
+    if let Some(b) = float(&estimate["peak_bytes"]) {
+        items.push(format!("{} of memory", bytes(b)));
+    }
+    let files = text::files(&estimate["file_bytes"]);
+    Ok(format!("{}; {}", items.join(", "), files.join(", ")))
 }

@@ -2,6 +2,7 @@
 
 use super::by_kind;
 use crate::args::{Decrypt, Encrypt, Keygen, Run};
+use crate::breakdown::{by_layer_kind, by_primitive, table};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
 use crate::failure::{At, Failure, Outcome};
@@ -229,11 +230,15 @@ fn run_on_pool(args: &Run, quiet: bool) -> Outcome {
         .write(&args.output, FileKind::Outputs, &context)
         .at(&args.output)?;
     let (peak, estimated) = (peak_bytes(), run_bytes(program, context.params()));
+    let (layers, primitives) = (by_layer_kind(program, &timing), by_primitive(&timing));
+    progress.note(table(&layers, &primitives).trim_end());
     if let Some(path) = &args.profile_out {
         let profile = json!({
             "runs": runs.len(),
             "seconds": timing.seconds,
             "by_kind": by_kind(&timing),
+            "by_primitive": primitives,
+            "by_layer_kind": layers,
             "peak_bytes": peak,
             "estimated_peak_bytes": estimated,
         });
@@ -266,6 +271,7 @@ pub fn decrypt(args: &Decrypt) -> Outcome {
             .collect::<Outcome<Vec<_>>>()?;
         outputs.extend(program, &slots, count)?;
     }
+    outputs.apply_heads(program, schedule.weights())?;
     for (input, (name, worst)) in left_intervals(program, &outputs) {
         eprintln!("{}", left_interval_warning(input, &name, worst));
     }

@@ -2,6 +2,7 @@
 
 use super::{by_kind, print_json, print_text};
 use crate::args::{BackendChoice, CompileOptions, Infer, Positions, ServerBackend, TextOrJson};
+use crate::breakdown::{by_layer_kind, by_primitive, table};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, peak_line, warn_if_insecure, Progress};
 use crate::failure::{At, Outcome};
@@ -88,8 +89,8 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
     };
     let compile = started.elapsed().as_secs_f64();
     warn_if_insecure(schedule.params());
-    let program = schedule.program().clone();
-    let inputs = InputSet::new(&program, schedule.weights(), &arrays, args.limit).at(&args.input)?;
+    let (program, weights) = (schedule.program().clone(), schedule.weights().clone());
+    let inputs = InputSet::new(&program, &weights, &arrays, args.limit).at(&args.input)?;
     let runs = inputs.runs(program.batch);
     let lanes: Vec<String> = runs.iter().map(|r| r.len().to_string()).collect();
     progress.note(&format!(
@@ -111,6 +112,9 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
         }
     };
     results.seconds.compile = compile;
+    let started = Instant::now();
+    results.outputs.apply_heads(&program, &weights)?;
+    results.seconds.decrypt += started.elapsed().as_secs_f64();
     let reference = match (&args.expect, &model) {
         (Some(path), _) => {
             let arrays = npz::read(path)?;
@@ -163,6 +167,8 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
         })),
         "top1_agreement": accuracy.map(|a| a.top1_agreement),
         "by_kind": by_kind(&results.timing),
+        "by_primitive": by_primitive(&results.timing),
+        "by_layer_kind": by_layer_kind(&program, &results.timing),
         "out_of_range": flagged.keys().collect::<Vec<_>>(),
         "left_intervals": program.outputs.iter().any(is_witness).then(|| left.keys().collect::<Vec<_>>()),
         "peak_bytes": peak_bytes(),
@@ -323,17 +329,7 @@ fn to_text(summary: &Value) -> String {
         .map(|(k, v)| format!("{k} {:.2}", number(v)))
         .collect();
     let _ = writeln!(text, "seconds: {}", parts.join(", "));
-    let run = number(&summary["seconds"]["run"]).max(f64::MIN_POSITIVE);
-    for kind in summary["by_kind"].as_array().into_iter().flatten() {
-        let seconds = number(&kind["seconds"]);
-        let _ = writeln!(
-            text,
-            "  {:<20} {:>6} {seconds:>10.2} s {:>5.1} %",
-            kind["kind"].as_str().unwrap_or(""),
-            kind["count"].to_string(),
-            100.0 * seconds / run
-        );
-    }
+    text.push_str(&table(&summary["by_layer_kind"], &summary["by_primitive"]));
     let peak = summary["peak_bytes"].as_u64().unwrap_or(0);
     let estimated = summary["estimated_peak_bytes"].as_u64();
     let _ = writeln!(text, "{}", peak_line(peak, estimated));

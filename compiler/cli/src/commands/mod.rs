@@ -9,6 +9,7 @@ pub mod files;
 pub mod infer;
 pub mod opt;
 pub mod report;
+pub mod sweep;
 
 use crate::args::{Cli, Command};
 use crate::failure::{Failure, Outcome};

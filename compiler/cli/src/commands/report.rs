@@ -54,5 +54,7 @@ pub fn of_schedule(schedule: &Schedule) -> Outcome<Value> {
         })?,
     };
     let bytes = depth_report::key_bytes(&key_request(program, params)?, params);
-    Ok(depth_report::report(program, params, &facts, bytes))
+    let files = depth_report::files::bytes(schedule, bytes)
+        .map_err(|e| Failure::new("malformed", e.to_string()))?;
+    Ok(depth_report::report(program, params, &facts, bytes, files))
 }

@@ -1,5 +1,6 @@
 //! The depth report for a terminal of 80 columns.
 
+use super::operations;
 use super::units::{bytes, count, fit, float, interval, number, plural, seconds, show};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -75,6 +76,7 @@ pub fn to_text(report: &Value) -> String {
     cost(&mut page, report);
     plain_softmax(&mut page, &report["softmax_variant"]);
     layers(&mut page, report["layers"].as_array());
+    page.0.push_str(&operations::table(report));
     where_time_goes(&mut page, report);
     page.0
 }
@@ -97,7 +99,11 @@ fn model(page: &mut Page, model: &Value) {
                 .map(show)
                 .collect();
             let name_of = fit(port["name"].as_str().unwrap_or("-"), 40);
-            page.items(name, &[format!("{name_of} [{}]", dims.join(", "))]);
+            let mut items = vec![format!("{name_of} [{}]", dims.join(", "))];
+            if port["head"] == "client" {
+                items.push("its head left to the client".into());
+            }
+            page.items(name, &items);
         }
     }
 }
@@ -200,6 +206,7 @@ fn cost(page: &mut Page, report: &Value) {
         items.push(format!("relative error {}", number(e)));
     }
     page.items("estimate", &items);
+    page.items("files", &files(&estimate["file_bytes"]));
     let calibration = &report["calibration"];
     if calibration.is_object() {
         let mut items = vec![show(&calibration["source"])];
@@ -208,6 +215,21 @@ fn cost(page: &mut Page, report: &Value) {
         }
         page.items("calibration", &items);
     }
+}
+
+/// Sizes of files in words.
+pub fn files(sizes: &Value) -> Vec<String> {
+    let names = [
+        ("schedule", "schedule"),
+        ("client", "client"),
+        ("server_keys", "server keys"),
+        ("inputs_of_a_run", "inputs of a run"),
+        ("outputs_of_a_run", "outputs"),
+    ];
+    names
+        .into_iter()
+        .filter_map(|(key, name)| Some(format!("{name} {}", bytes(float(&sizes[key])?))))
+        .collect()
 }
 
 /// The name of an operation for reading.

@@ -36,6 +36,11 @@ impl Backend for Gpu {
         self.ring_context()
     }
 
+    fn wait(&self) {
+        // The first failure is kept and returned by everything after it.
+        let _ = self.settle();
+    }
+
     fn upload(&self, poly: &RnsPoly) -> GpuPoly {
         let filled = self.filled(poly.data()).map(|buffer| GpuPoly {
             buffer: Some(Arc::new(buffer)),
