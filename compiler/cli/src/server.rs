@@ -2,11 +2,11 @@
 
 use crate::console::Progress;
 use crate::failure::{Failure, Outcome};
-use crate::machine::{Machine, Place};
+use crate::machine::Machine;
 use heron_runtime::backend::gpu::Gpu;
 use heron_runtime::backend::{Backend, Cpu};
 use heron_runtime::ckks::encoding::Encoder;
-use heron_runtime::ckks::{Ciphertext, Evaluator};
+use heron_runtime::ckks::{Ciphertext, Evaluator, Transfer};
 use heron_runtime::exec::key_request::program_keys;
 use heron_runtime::exec::observe::Observed;
 use heron_runtime::exec::refresh::{bootstrap_keys, Refresher};
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-impl<B: Place> Prepared<B> {
+impl<B: Transfer> Prepared<B> {
     fn new(
         backend: B,
         context: Arc<RlweContext>,
@@ -158,7 +158,7 @@ impl<B: Place> Prepared<B> {
             match &mut watch {
                 None => Ok(()),
                 Some(watch) => {
-                    let ct = place.fetch_back(ct).map_err(|e| failed(e.message))?;
+                    let ct = place.fetch_back(ct).map_err(|e| failed(e.to_string()))?;
                     watch(index, number, &ct)
                 }
             }
@@ -171,7 +171,7 @@ impl<B: Place> Prepared<B> {
         let timing = timing?;
         let outputs = rns.into_outputs()?;
         let fetch = |port: &Vec<Ciphertext<B::Poly>>| {
-            let each = port.iter().map(|ct| place.fetch_back(ct));
+            let each = port.iter().map(|ct| Ok(place.fetch_back(ct)?));
             each.collect::<Outcome<Vec<Ciphertext>>>()
         };
         let outputs = outputs.iter().map(fetch).collect::<Outcome<Vec<_>>>()?;

@@ -19,6 +19,7 @@ mod rotate;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 pub use ciphertext::{Basis, Ciphertext, Plaintext, RotationStep};
 pub use diagonals::{EncodeOnDemand, EncodedDiagonals};
@@ -28,3 +29,4 @@ pub use file::{CiphertextFile, FileKind, PortCiphertext, PortGroup};
 pub use linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
 pub use multiply::Operands;
 pub use noise::NoiseModel;
+pub use transfer::Transfer;
