@@ -18,8 +18,6 @@ pub(super) const MAX_SHARED: usize = 32;
 pub(super) const MAX_DIGITS: usize = 32;
 /// Most rotations of one launch.
 pub(super) const MAX_ROTATIONS: usize = 32;
-/// Target limbs a thread of an extension makes.
-pub(super) const EXTENSION_GROUP: usize = 8;
 /// No limb.
 pub(super) const ABSENT: u16 = 0xffff;
 /// A digit's limb that is the decomposed polynomial's own.
@@ -114,8 +112,10 @@ pub(super) struct ExtensionArgs {
     pub to: [u64; MAX_BATCH],
     pub prime: u64,
     pub pieces: u32,
-    pub unused: u32,
+    pub group: u32,
     pub piece: [Piece; MAX_PIECES],
+    pub source_prime: [u16; MAX_LIMBS],
+    pub source_factor: [i32; MAX_LIMBS],
 }
 
 #[repr(C)]

@@ -5,7 +5,7 @@ use super::arguments::{
 };
 use super::core::Gpu;
 use super::device::{Address, DeviceError};
-use super::divide::Extended;
+use super::divide::{Extended, Sources};
 use super::keys::places;
 use super::poly::{GpuPoly, Pending, Progress};
 use super::transform::Limb;
@@ -53,7 +53,6 @@ impl Gpu {
             limbs.iter().all(|&l| a.position_of(l).is_some()),
             "a polynomial on the limbs of the row"
         );
-        let scaled = self.scaled_coefficients(&[a], &limbs, &factors)?;
         let (mut from, mut to) = (0, 0);
         let mut pieces = Vec::with_capacity(tables.len());
         let mut targets = Vec::new();
@@ -70,11 +69,16 @@ impl Gpu {
             targets.extend_from_slice(&digit.others);
         }
         let buffer = Arc::new(self.take(to * n)?);
-        let limbs = targets.iter().enumerate();
-        let limbs: Vec<Limb> = limbs.map(|(i, &id)| Limb::at(i, id)).collect();
+        let sources = Sources {
+            polys: &[a],
+            limbs: &limbs,
+            factors: &factors,
+        };
+        let made = targets.iter().enumerate();
+        let made: Vec<Limb> = made.map(|(i, &id)| Limb::at(i, id)).collect();
         let place = buffer.address();
         // SAFETY: the sources are the digits' limbs one after the other, and the buffer has room for all targets.
-        unsafe { self.extend_columns(&[(scaled.address(), place)], &pieces, &limbs)? };
+        unsafe { self.extend_columns(&sources, &[place], &pieces, &made)? };
         let pending = Arc::new(Pending {
             address: place,
             limbs: targets,
