@@ -152,6 +152,7 @@ impl<B: Transfer> Prepared<B> {
             &refresher,
             inputs,
         )?;
+        let alone = watch.is_none();
         let mut observed = Observed::new(&mut rns, |index, number, ct: &Ciphertext<B::Poly>| {
             let failed = |what: String| ExecError::Evaluator(what);
             place.settle().map_err(|e| failed(e.to_string()))?;
@@ -163,6 +164,10 @@ impl<B: Transfer> Prepared<B> {
                 }
             }
         });
+        // Who watches is shown results in the order of the program.
+        if alone {
+            observed = observed.in_batches();
+        }
         let timing = walk(server.schedule.program(), &mut observed, &mut |p| {
             progress.step(p.index, p.total, p.layer);
         });

@@ -1,7 +1,9 @@
 //! What a backend may do in one go, from its single operations: the meaning of those, and enough for a backend that has nothing better.
 
 use super::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
+use crate::ring::LimbId;
 use crate::rlwe::{RlweError, RowLimbs};
+use num_bigint::BigInt;
 
 /// See [`Backend::rotated_products`].
 ///
@@ -84,4 +86,31 @@ pub fn sums<B: Backend>(
     sums.iter()
         .map(|triples| backend.inner_product_pair(triples, &row.extended))
         .collect()
+}
+
+/// See [`Backend::divide_and_round_each`].
+///
+/// # Errors
+/// As [`Backend::divide_and_round`].
+pub fn divide_and_round_each<B: Backend>(
+    backend: &B,
+    polys: &[&B::Poly],
+    lo: &[LimbId],
+    factor: Option<&BigInt>,
+) -> Result<Vec<B::Poly>, RlweError> {
+    let mut results = Vec::with_capacity(polys.len());
+    for pair in polys.chunks(2) {
+        match pair {
+            [a, b] => {
+                let (a, b) = backend.divide_and_round_pair((a, b), lo, factor)?;
+                results.extend([a, b]);
+            }
+            rest => {
+                for a in rest {
+                    results.push(backend.divide_and_round(a, lo, factor)?);
+                }
+            }
+        }
+    }
+    Ok(results)
 }

@@ -45,6 +45,14 @@ pub struct Switch<'a, P> {
     pub lo: &'a [LimbId],
 }
 
+// By hand: a derived one would ask for polynomials that can be copied.
+impl<P> Clone for Switch<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for Switch<'_, P> {}
+
 /// (a, b, c), of which a·b and a·c are summed; a may be compressed ([`RnsPoly::compressed`]).
 pub type Triple<'a, P> = (&'a P, &'a P, &'a P);
 
@@ -178,5 +186,92 @@ pub trait Backend: Send + Sync {
         Self: Sized,
     {
         compose::sums(self, sums, row)
+    }
+
+    /// Most ciphertexts that are worth working on together: 1 where that gains nothing.
+    fn together(&self) -> usize {
+        1
+    }
+
+    /// [`Backend::divide_and_round`] of several polynomials, to the same limbs.
+    fn divide_and_round_each(
+        &self,
+        polys: &[&Self::Poly],
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<Vec<Self::Poly>, RlweError>
+    where
+        Self: Sized,
+    {
+        compose::divide_and_round_each(self, polys, lo, factor)
+    }
+
+    /// [`Backend::decompose`] of several polynomials.
+    fn decompose_each<'a>(
+        &self,
+        polys: &[&'a Self::Poly],
+        row: &RowLimbs,
+    ) -> Result<Vec<Decomposition<'a, Self::Poly>>, RlweError>
+    where
+        Self: Sized,
+    {
+        polys.iter().map(|a| self.decompose(a, row)).collect()
+    }
+
+    /// [`Backend::rotated_products`] of several ciphertexts by the same rotations.
+    fn rotated_products_each(
+        &self,
+        ciphertexts: &[(&Decomposition<'_, Self::Poly>, &Self::Poly)],
+        rotations: &[Rotation<'_>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<Self::Poly>>, RlweError>
+    where
+        Self: Sized,
+    {
+        let each = ciphertexts.iter();
+        each.map(|(digits, c0)| self.rotated_products(digits, c0, rotations, row))
+            .collect()
+    }
+
+    /// [`Backend::switch_and_add`] of several pairs under one rotation, each to its own sum.
+    fn switch_and_add_each(
+        &self,
+        pairs: &[(&Self::Poly, &Self::Poly)],
+        rotation: Rotation<'_>,
+        row: &RowLimbs,
+        sums: &mut [(Self::Poly, Self::Poly)],
+    ) -> Result<(), RlweError>
+    where
+        Self: Sized,
+    {
+        let mut each = pairs.iter().zip(sums);
+        each.try_for_each(|(pair, sum)| self.switch_and_add(*pair, rotation, row, sum))
+    }
+
+    /// [`Backend::switch_and_divide`] of several ciphertexts: a backend may read a key once for those that share it.
+    fn switch_and_divide_each(
+        &self,
+        switches: &[(&Decomposition<'_, Self::Poly>, Switch<'_, Self::Poly>)],
+        row: &RowLimbs,
+    ) -> Result<Pairs<Self::Poly>, RlweError>
+    where
+        Self: Sized,
+    {
+        let each = switches.iter();
+        each.map(|(digits, switch)| self.switch_and_divide(digits, *switch, row))
+            .collect()
+    }
+
+    /// [`Backend::sums`] of several ciphertexts: a backend may read left factors once for those that share them.
+    fn sums_each(
+        &self,
+        ciphertexts: &[Vec<Vec<Triple<'_, Self::Poly>>>],
+        row: &RowLimbs,
+    ) -> Vec<Pairs<Self::Poly>>
+    where
+        Self: Sized,
+    {
+        let each = ciphertexts.iter();
+        each.map(|sums| self.sums(sums, row)).collect()
     }
 }

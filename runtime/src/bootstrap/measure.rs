@@ -239,7 +239,7 @@ impl<B: Transfer> Bench<B> {
             let now = clock();
             Ok(now - std::mem::replace(&mut last, now))
         };
-        let bottom = b.slots_to_coeffs(ev, ct, Kind::Full)?;
+        let bottom = b.slots_to_coeffs(ev, vec![ct], Kind::Full)?;
         let stc = lap()?;
         let raised = b.mod_raise(ev, bottom)?;
         let raise = lap()?;

@@ -1,5 +1,6 @@
 //! CKKS on top of `rlwe`: ciphertexts with exact scales and the operations on them.
 
+pub mod batch;
 pub mod ciphertext;
 pub mod diagonals;
 pub mod encoding;
@@ -21,6 +22,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod transfer;
 
+pub use batch::ProductSum;
 pub use ciphertext::{Basis, Ciphertext, Plaintext, RotationStep};
 pub use diagonals::{EncodeOnDemand, EncodedDiagonals};
 pub use error::CkksError;

@@ -15,6 +15,7 @@ pub mod rns;
 mod same_bits;
 #[cfg(test)]
 mod tests;
+pub mod together;
 pub mod trace;
 mod walk;
 
@@ -24,6 +25,7 @@ use heron_schedule::params::ParameterError;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::{VerifyError, WeightsError};
 use thiserror::Error;
+use together::Member;
 
 /// Why a schedule stopped.
 #[derive(Debug, Error)]
@@ -84,6 +86,34 @@ pub trait Executor {
         op: &Bootstrap,
         sources: &[&Self::Ct],
     ) -> Result<Vec<Self::Ct>, ExecError>;
+    /// Most instructions of one kind that are worth running together: 1 where that gains nothing.
+    fn together(&self) -> usize {
+        1
+    }
+    /// [`Executor::mul_sum`] of several instructions at one level.
+    fn mul_sum_each(
+        &mut self,
+        batch: &[Member<'_, MulSum, Vec<(&Self::Ct, &Self::Ct)>>],
+    ) -> Result<Vec<Self::Ct>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.mul_sum(m.op, &m.sources)).collect()
+    }
+    /// [`Executor::rotate`] of several instructions at one level, by the same steps.
+    fn rotate_each(
+        &mut self,
+        batch: &[Member<'_, Rotate, &Self::Ct>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.rotate(m.op, m.sources)).collect()
+    }
+    /// [`Executor::bootstrap`] of several instructions, of one kind and to one level.
+    fn bootstrap_each(
+        &mut self,
+        batch: &[Member<'_, Bootstrap, Vec<&Self::Ct>>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.bootstrap(m.op, &m.sources)).collect()
+    }
     /// Seconds of wall time spent encoding plaintexts since the last call; the walk books them apart.
     fn take_encoding_seconds(&mut self) -> f64 {
         0.0

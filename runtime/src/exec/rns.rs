@@ -1,11 +1,12 @@
 //! `rns`: the schedule on real ciphertexts. Plaintext vectors are expanded from the weights section and encoded when they are needed, at
 //! the level they are needed at.
 
+use super::together::Member;
 use super::{ExecError, Executor};
 use crate::backend::Backend;
 use crate::ckks::encoding::Encoder;
 use crate::ckks::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
-use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
+use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, ProductSum, RotationStep};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
 use heron_schedule::proto::{Bootstrap, Combine, Giant, Input, Linear, MulSum, Output, Rotate};
@@ -22,6 +23,15 @@ pub trait Refresh<P> {
         op: &Bootstrap,
         sources: &[&Ciphertext<P>],
     ) -> Result<Vec<Ciphertext<P>>, ExecError>;
+
+    /// [`Refresh::refresh`] of several instructions, of one kind and to one level.
+    fn refresh_each(
+        &self,
+        batch: &[Member<'_, Bootstrap, Vec<&Ciphertext<P>>>],
+    ) -> Result<Vec<Vec<Ciphertext<P>>>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.refresh(m.op, &m.sources)).collect()
+    }
 }
 
 /// Runs a schedule on ciphertexts.
@@ -109,6 +119,12 @@ impl<'a, B: Backend> Rns<'a, B> {
             .into_iter()
             .map(|port| port.into_iter().map(|c| c.ok_or_else(missing)).collect())
             .collect()
+    }
+
+    fn steps(&self, op: &Rotate) -> Vec<RotationStep> {
+        let slots = self.schedule.params().slots();
+        let step = |s: i32| RotationStep(i64::from(normal_step(s, slots)));
+        op.out.iter().map(|o| step(o.step)).collect()
     }
 
     fn diagonals(&self, scale: Scale) -> Diagonals<'_, B> {
@@ -281,10 +297,7 @@ impl<B: Backend> Executor for Rns<'_, B> {
     }
 
     fn rotate(&mut self, op: &Rotate, source: &Self::Ct) -> Result<Vec<Self::Ct>, ExecError> {
-        let slots = self.schedule.params().slots();
-        let step = |s: i32| RotationStep(i64::from(normal_step(s, slots)));
-        let steps: Vec<RotationStep> = op.out.iter().map(|o| step(o.step)).collect();
-        Ok(self.evaluator.rotate_hoisted(source, &steps)?)
+        Ok(self.evaluator.rotate_hoisted(source, &self.steps(op))?)
     }
 
     fn bootstrap(
@@ -293,6 +306,41 @@ impl<B: Backend> Executor for Rns<'_, B> {
         sources: &[&Self::Ct],
     ) -> Result<Vec<Self::Ct>, ExecError> {
         self.refresh.refresh(op, sources)
+    }
+
+    fn together(&self) -> usize {
+        self.evaluator.backend().together()
+    }
+
+    fn mul_sum_each(
+        &mut self,
+        batch: &[Member<'_, MulSum, Vec<(&Self::Ct, &Self::Ct)>>],
+    ) -> Result<Vec<Self::Ct>, ExecError> {
+        let sums = batch.iter().map(|m| ProductSum {
+            pairs: m.sources.clone(),
+            factor: i64::from(m.op.factor),
+            constant: m.op.constant,
+        });
+        Ok(self.evaluator.mul_sum_each(&sums.collect::<Vec<_>>())?)
+    }
+
+    fn rotate_each(
+        &mut self,
+        batch: &[Member<'_, Rotate, &Self::Ct>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let Some(first) = batch.first() else {
+            return Ok(Vec::new());
+        };
+        let sources: Vec<&Self::Ct> = batch.iter().map(|m| m.sources).collect();
+        let steps = self.steps(first.op);
+        Ok(self.evaluator.rotate_hoisted_each(&sources, &steps)?)
+    }
+
+    fn bootstrap_each(
+        &mut self,
+        batch: &[Member<'_, Bootstrap, Vec<&Self::Ct>>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        self.refresh.refresh_each(batch)
     }
 
     fn take_encoding_seconds(&mut self) -> f64 {

@@ -245,13 +245,13 @@ impl Gpu {
     }
 
     /// [`crate::backend::Backend::divide_and_round`] of polynomials on the same limbs, then an automorphism.
-    pub(super) fn divided<const K: usize>(
+    pub(super) fn divided(
         &self,
-        polys: [&GpuPoly; K],
+        polys: &[&GpuPoly],
         lo: &[LimbId],
         factor: Option<&BigInt>,
         element: Option<GaloisElement>,
-    ) -> Result<[GpuPoly; K], RlweError> {
+    ) -> Result<Vec<GpuPoly>, RlweError> {
         let ring = self.ring_context();
         let hi = polys.first().map_or(lo, |a| &a.limbs);
         for a in polys {
@@ -281,12 +281,12 @@ impl Gpu {
             return self.multiples(polys, lo, &limbs, element);
         };
         let sources = Sources {
-            polys: &polys,
+            polys,
             limbs: tables.leaving(),
             factors: &tables.leaving_factors(ring, factor),
         };
         let result_words = lo.len() * ring.degree();
-        let quotients = self.several(result_words, K)?;
+        let quotients = self.several(result_words, polys.len())?;
         let piece = Extended {
             tables: extension,
             target: lo,
@@ -297,7 +297,7 @@ impl Gpu {
         // A permutation cannot be written over what others still read.
         let turned = match element {
             None => quotients.clone(),
-            Some(_) => self.several(result_words, K)?,
+            Some(_) => self.several(result_words, polys.len())?,
         };
         let routes = polys.iter().enumerate().map(|(i, a)| {
             Ok(Route {
@@ -316,30 +316,35 @@ impl Gpu {
             self.forward_rows(&routes, &limbs, turn)?;
         }
         let lo: Arc<[LimbId]> = lo.into();
-        Ok(std::array::from_fn(|i| GpuPoly {
-            buffer: Some(Arc::clone(&turned[i])),
+        let results = turned.into_iter().map(|buffer| GpuPoly {
+            buffer: Some(buffer),
             offset: 0,
             limbs: Arc::clone(&lo),
             form: Form::Evaluation,
             degree: ring.degree(),
             pending: None,
-        }))
+        });
+        Ok(results.collect())
     }
 
-    fn several(&self, words: usize, count: usize) -> Result<Vec<Arc<Buffer>>, DeviceError> {
+    pub(super) fn several(
+        &self,
+        words: usize,
+        count: usize,
+    ) -> Result<Vec<Arc<Buffer>>, DeviceError> {
         let each = (0..count).map(|_| Ok(Arc::new(self.take(words)?)));
         each.collect()
     }
 
     /// A division by nothing: limbs times their factors, zero where a limb enters.
-    fn multiples<const K: usize>(
+    fn multiples(
         &self,
-        polys: [&GpuPoly; K],
+        polys: &[&GpuPoly],
         lo: &[LimbId],
         limbs: &[Limb],
         element: Option<GaloisElement>,
-    ) -> Result<[GpuPoly; K], RlweError> {
-        let mut results = Vec::with_capacity(K);
+    ) -> Result<Vec<GpuPoly>, RlweError> {
+        let mut results = Vec::with_capacity(polys.len());
         for a in polys {
             let result = self.scratch(lo, Form::Evaluation)?;
             let words = limbs.iter().enumerate().map(|(i, limb)| Word {
@@ -359,9 +364,7 @@ impl Gpu {
                 Some(g) => self.turned(&result, g)?,
             });
         }
-        let mut results = results.into_iter();
-        // One was pushed for each.
-        Ok(polys.map(|a| results.next().unwrap_or_else(|| a.clone())))
+        Ok(results)
     }
 }
 
