@@ -10,6 +10,7 @@ use heron_runtime::ckks::{Ciphertext, Evaluator, Transfer};
 use heron_runtime::exec::key_request::program_keys;
 use heron_runtime::exec::observe::Observed;
 use heron_runtime::exec::refresh::{bootstrap_keys, Refresher};
+use heron_runtime::exec::rehearse::device_needs;
 use heron_runtime::exec::rns::Rns;
 use heron_runtime::exec::{walk, ExecError, Timing};
 use heron_runtime::rlwe::{KeyRequest, KeySet, RlweContext};
@@ -78,6 +79,10 @@ impl Server {
             Machine::Cpu(cpu) => Engine::Cpu(Prepared::new(cpu, context, keys, program)?),
             Machine::Gpu(gpu) => Engine::Gpu(Prepared::new(gpu, context, keys, program)?),
         };
+        if let Engine::Gpu(engine) = &engine {
+            // What does not fit is said now, not after hours.
+            engine.rehearse(&schedule, &encoder)?;
+        }
         Ok(Server {
             schedule,
             encoder,
@@ -113,6 +118,13 @@ impl Server {
             Engine::Cpu(engine) => engine.run(self, inputs, progress, Some(watch)),
             Engine::Gpu(engine) => engine.run(self, inputs, progress, Some(watch)),
         }
+    }
+}
+
+impl Prepared<Gpu> {
+    fn rehearse(&self, schedule: &Schedule, encoder: &Encoder) -> Outcome {
+        device_needs(schedule, &self.evaluator, encoder, &self.refresher)?;
+        Ok(())
     }
 }
 

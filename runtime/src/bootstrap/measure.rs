@@ -221,6 +221,40 @@ impl<B: Transfer> Bench<B> {
         })
     }
 
+    /// Median and shortest time of bootstrapping `count` ciphertexts of real slots at once, over `runs` runs after one that is not timed.
+    ///
+    /// # Errors
+    /// If [`Kind::Full`] was not prepared.
+    pub fn together(&self, count: usize, runs: usize) -> Result<(f64, f64), BootstrapError> {
+        let (backend, top) = (self.backend(), self.bootstrapper.rows().out);
+        let log_slots = Kind::Full.log_slots(self.params());
+        let each = (0..count as u64).map(|i| {
+            let values = self.values(log_slots, Slots::Real, i);
+            self.encrypt(&values, i)
+        });
+        let cts = each.collect::<Result<Vec<_>, _>>()?;
+        let cts: Vec<_> = cts.iter().collect();
+        let mut times = Vec::new();
+        for run in 0..=runs.max(1) {
+            settle(backend)?;
+            let start = Instant::now();
+            let results = self
+                .bootstrapper
+                .each(&self.evaluator, &cts, Kind::Full, top)?;
+            settle(backend)?;
+            if run > 0 {
+                times.push(start.elapsed().as_secs_f64());
+            }
+            drop(results);
+        }
+        times.sort_by(f64::total_cmp);
+        let median = times.get(times.len() / 2).copied();
+        Ok((
+            median.unwrap_or(f64::NAN),
+            times.first().copied().unwrap_or(f64::NAN),
+        ))
+    }
+
     /// Time of each step of one full bootstrap by the caller's clock: SlotsToCoeffs, ModRaise with its two key switches, CoeffsToSlots
     /// with the conjugation, EvalMod.
     ///

@@ -10,6 +10,7 @@ pub mod noise;
 pub mod observe;
 pub mod ports;
 pub mod refresh;
+pub mod rehearse;
 pub mod rns;
 #[cfg(test)]
 mod same_bits;
@@ -21,6 +22,7 @@ mod walk;
 
 pub use walk::{walk, Kind, KindTime, Progress, Timing};
 
+use crate::backend::gpu::DeviceError;
 use heron_schedule::params::ParameterError;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::{VerifyError, WeightsError};
@@ -52,6 +54,9 @@ pub enum ExecError {
         /// What was expected and found.
         reason: String,
     },
+    /// The device refused.
+    #[error(transparent)]
+    Device(DeviceError),
     /// An operation of the evaluator was refused.
     #[error("{0}")]
     Evaluator(String),

@@ -4,9 +4,11 @@
 use super::together::Member;
 use super::{ExecError, Executor};
 use crate::backend::Backend;
+use crate::ckks::ciphertext::compressed_log_run;
 use crate::ckks::encoding::Encoder;
 use crate::ckks::linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
 use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, ProductSum, RotationStep};
+use crate::ring::LimbId;
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
 use heron_schedule::proto::{Bootstrap, Combine, Giant, Input, Linear, MulSum, Output, Rotate};
@@ -43,7 +45,11 @@ pub struct Rns<'a, B: Backend> {
     inputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
     outputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
     encoding: f64,
+    imagine: Option<Imagine<B>>,
 }
+
+/// The place of a plaintext on these limbs, each of whose words stands for 2^log_run.
+pub type Imagine<B> = fn(&B, limbs: &[LimbId], log_run: u32) -> <B as Backend>::Poly;
 
 impl From<CkksError> for ExecError {
     fn from(error: CkksError) -> Self {
@@ -109,7 +115,13 @@ impl<'a, B: Backend> Rns<'a, B> {
             encoder,
             refresh,
             encoding: 0.0,
+            imagine: None,
         })
+    }
+
+    /// From now on plaintexts are not encoded but imagined.
+    pub fn imagine(&mut self, imagine: Imagine<B>) {
+        self.imagine = Some(imagine);
     }
 
     /// The ciphertexts of each output port, after a walk.
@@ -133,6 +145,7 @@ impl<'a, B: Backend> Rns<'a, B> {
             evaluator: self.evaluator,
             encoder: self.encoder,
             scale,
+            imagine: self.imagine,
             nanoseconds: AtomicU64::new(0),
         }
     }
@@ -151,6 +164,7 @@ struct Diagonals<'a, B: Backend> {
     evaluator: &'a Evaluator<B>,
     encoder: &'a Encoder,
     scale: Scale,
+    imagine: Option<Imagine<B>>,
     nanoseconds: AtomicU64,
 }
 
@@ -164,6 +178,32 @@ impl<B: Backend> Diagonals<'_, B> {
             .iter()
             .flat_map(|&v| std::iter::repeat_n(v, batch))
             .collect()
+    }
+
+    /// What [`Diagonals::encoded`] would give, without its values.
+    fn imagined(
+        &self,
+        imagine: Imagine<B>,
+        log_run: u32,
+        level: Level,
+        basis: Basis,
+    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        let row = self.evaluator.context().row(level)?;
+        let limbs = match basis {
+            Basis::Row => &row.limbs,
+            Basis::Extended => &row.extended,
+        };
+        let poly = imagine(self.evaluator.backend(), limbs, log_run);
+        Ok(Arc::new(Plaintext::from_parts(poly, level, self.scale)))
+    }
+
+    /// log2 of the words that one of a compressed diagonal stands for.
+    fn log_run(&self, index: usize) -> u32 {
+        let (program, params) = (self.schedule.program(), self.schedule.params());
+        let vector = program.plaintexts.get(index);
+        let length = vector.map_or(1, |v| v.length.max(1) as usize);
+        let period = (length * program.batch.max(1) as usize).min(params.slots());
+        compressed_log_run(self.evaluator.context(), period)
     }
 
     fn encoded(
@@ -189,6 +229,9 @@ impl<B: Backend> Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        if let Some(imagine) = self.imagine {
+            return self.imagined(imagine, 0, level, basis);
+        }
         self.encoded(|| {
             let (context, scale) = (self.evaluator.context(), self.scale);
             let slots = self.slots(index);
@@ -209,6 +252,9 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        if let Some(imagine) = self.imagine {
+            return self.imagined(imagine, self.log_run(index), level, basis);
+        }
         self.encoded(|| {
             let (context, scale) = (self.evaluator.context(), self.scale);
             let slots = self.slots(index);

@@ -23,6 +23,9 @@ impl From<BootstrapError> for Failure {
     }
 }
 
+/// Ciphertexts bootstrapped at once.
+const BATCHES: [usize; 2] = [4, 8];
+
 /// Vectors per measurement.
 const VECTORS: usize = 10;
 
@@ -60,6 +63,7 @@ fn measure<B: Transfer>(args: &Args, bench: &Bench<B>) -> Outcome {
             "backend": B::NAME,
             "threads": rayon::current_num_threads(),
             "log2_n": bench.params().log_n(),
+            "batch": 1,
             "slots": m.count,
             "vectors": m.vectors,
             "levels_after": m.levels_after,
@@ -77,6 +81,27 @@ fn measure<B: Transfer>(args: &Args, bench: &Bench<B>) -> Outcome {
             found["device_bytes"] = json!(bytes);
         }
         line(&found)?;
+    }
+    // Several at once, where that is worth anything.
+    for batch in BATCHES
+        .into_iter()
+        .filter(|&b| b <= bench.backend().together())
+    {
+        let (median, least) = bench.together(batch, VECTORS)?;
+        line(&json!({
+            "bench": "bootstrap",
+            "kind": "full",
+            "profile": args.profile.name(),
+            "backend": B::NAME,
+            "threads": rayon::current_num_threads(),
+            "log2_n": bench.params().log_n(),
+            "batch": batch,
+            "median_s": median,
+            "min_s": least,
+            "each_s": median / batch as f64,
+            "device": bench.backend().device().map(|(name, _)| name),
+            "device_bytes": bench.backend().device().map(|(_, bytes)| bytes),
+        }))?;
     }
     Ok(())
 }

@@ -83,6 +83,36 @@ impl Gpu {
         self.inner.memory.most_bytes()
     }
 
+    /// Bytes of the device that polynomials, keys and tables take now.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.memory.used_bytes()
+    }
+
+    /// Bytes of the device.
+    pub fn total_bytes(&self) -> u64 {
+        self.inner.memory.device().total_bytes()
+    }
+
+    /// Bytes of the keys that are on the device.
+    pub fn key_bytes(&self) -> u64 {
+        self.keys().bytes()
+    }
+
+    /// A compressed plaintext's place without its residues, each of which would stand for 2^log_run words: for rehearsals.
+    pub fn imagined(&self, limbs: &[LimbId], log_run: u32) -> GpuPoly {
+        let form = Form::Evaluation;
+        let degree = self.ring_context().degree() >> log_run;
+        let made = self.take(limbs.len() * degree).map(|buffer| GpuPoly {
+            buffer: Some(Arc::new(buffer)),
+            offset: 0,
+            limbs: limbs.into(),
+            form,
+            degree,
+            pending: None,
+        });
+        self.or_lost(made, limbs, form)
+    }
+
     /// The first failure of the device, after which every result is void.
     pub fn failure(&self) -> Option<&DeviceError> {
         self.inner.failure.get()
@@ -128,7 +158,7 @@ impl Gpu {
     pub(super) fn is_fused(&self) -> bool {
         self.inner.fused
     }
-    pub(super) fn shared_limit(&self) -> u32 {
+    pub(crate) fn shared_limit(&self) -> u32 {
         self.inner.memory.device().shared_bytes()
     }
     pub(super) fn tables(&self) -> &Tables {

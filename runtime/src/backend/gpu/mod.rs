@@ -10,6 +10,7 @@ pub mod device;
 mod divide;
 mod keys;
 mod memory;
+pub mod planner;
 mod pointwise;
 mod poly;
 mod product;

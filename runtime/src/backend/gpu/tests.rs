@@ -3,6 +3,7 @@
 mod batches;
 mod measured;
 mod operations;
+mod plans;
 mod programs;
 mod switches;
 

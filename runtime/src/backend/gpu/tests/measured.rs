@@ -53,5 +53,7 @@ fn a_bootstrap_is_timed_on_the_device_and_keeps_its_precision() {
     println!("worst {:.1} bits, mean {:.1}", m.worst_bits, m.mean_bits);
     assert!(m.worst_bits > 15.0 && m.mean_bits > m.worst_bits);
     assert!(m.bits_after_products > 12.0, "{}", m.bits_after_products);
+    let (median, least) = bench.together(4, 2).expect("bootstraps");
+    assert!(least > 0.0 && least <= median);
     assert!(bench.backend().failure().is_none() && bench.backend().most_bytes() > bench.key_bytes);
 }
