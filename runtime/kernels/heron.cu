@@ -9,6 +9,7 @@
 #include "ntt.cuh"
 #include "pointwise.cuh"
 #include "product.cuh"
+#include "rotated_sums.cuh"
 #include "rows_key_product.cuh"
 #include "shared_products.cuh"
 
@@ -28,6 +29,7 @@ HERON_KERNEL(extend, ExtensionArgs) { extend(args); }
 HERON_KERNEL(inner_products, ProductArgs) { inner_products(args); }
 HERON_KERNEL(shared_products, SharedProductsArgs) { shared_products(args); }
 HERON_KERNEL(key_product, KeyProductArgs) { key_product(args); }
+HERON_KERNEL(rotated_sums, RotatedSumsArgs) { rotated_sums(args); }
 
 // log2 rows and log2 columns of each ring.
 #define HERON_COLUMNS(stages)                                                                 \

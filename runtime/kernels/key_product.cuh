@@ -69,13 +69,14 @@ HERON_DEVICE void key_product(const KeyProductArgs& args) {
     // The block's words are an aligned block of the limb, no further than its end.
     u32 words = 4 * threads, first = blockIdx.x * words;
     u32 limb = blockIdx.y, log_n = args.ring.log_n, i = first + 4 * thread;
+    u32 from_which = BATCH_NUMBER(ciphertext), product = blockIdx.z * args.batch + ciphertext;
     shared += 2 * words * ciphertext;
     const Prime p = args.ring.primes[args.prime[limb]];
     u64 low[4] = {}, high[4] = {};
     u32 stored = use.places[args.digits + limb];
     for (u32 d = 0; d < args.digits; d++) {
         u32 place = args.digit_places[d * args.limbs + limb];
-        const u32* from = (place & IN_ORIGINAL ? args.original : args.digits_at)[BATCH_NUMBER(ciphertext)];
+        const u32* from = place & IN_ORIGINAL ? args.original[from_which] : args.digits_at[from_which];
         Four x = load_four(from + ((u64)(place & ~IN_ORIGINAL) << log_n) + i);
         const u32* key = use.key + (((u64)use.places[d] * 2 * use.stored_limbs + stored) << log_n) + i;
         Four b = load_four(key), a = load_four(key + ((u64)use.stored_limbs << log_n));
@@ -107,7 +108,7 @@ HERON_DEVICE void key_product(const KeyProductArgs& args) {
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        u32* result = (half ? args.high : args.low)[blockIdx.z * args.batch + ciphertext] + at;
+        u32* result = (half ? args.high[product] : args.low[product]) + at;
         Four before = {};
         if (args.accumulate) before = load_four(result);
 #pragma unroll

@@ -17,12 +17,13 @@ HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
     place_row<STAGES>(tile, shared, &p);
     u32 rows = blockDim.x / THREADS / args.batch, local = threadIdx.x / THREADS;
     u32 ciphertext = local / rows, row = blockIdx.x * rows + local % rows, first = row * COLUMNS;
+    u32 from_which = BATCH_NUMBER(ciphertext);
     const i32* twiddles = args.ring.forward + ((u64)prime << log_n);
     u64 low[POINTS] = {}, high[POINTS] = {};
     u32 stored = use.places[args.digits + limb];
     for (u32 d = 0; d < args.digits; d++) {
         u32 place = args.digit_places[d * args.limbs + limb];
-        const u32* from = (place & IN_ORIGINAL ? args.original : args.digits_at)[BATCH_NUMBER(ciphertext)];
+        const u32* from = place & IN_ORIGINAL ? args.original[from_which] : args.digits_at[from_which];
         from += ((u64)(place & ~IN_ORIGINAL) << log_n) + first;
         if (place & IN_ORIGINAL) {
 #pragma unroll
@@ -58,7 +59,7 @@ HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
             u32 i = first + row_place<STAGES>(thread, k);
             words[k] = add(reduce(half ? high[k] : low[k], p), addend_word(args, ciphertext, half, limb, i, p), p.q);
         }
-        u32* to = (half ? args.high : args.low)[ciphertext] + ((u64)limb << log_n);
+        u32* to = (half ? args.high[ciphertext] : args.low[ciphertext]) + ((u64)limb << log_n);
         write_row<STAGES>(tile, thread, words, to, first, use.turn, log_n, args.accumulate);
     }
 }

@@ -72,7 +72,7 @@ HERON_DEVICE void shared_products(const SharedProductsArgs& args) {
         if (!args.low[ciphertext][s]) continue;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            u32* result = (half ? args.high : args.low)[ciphertext][s] + at;
+            u32* result = (half ? args.high[ciphertext][s] : args.low[ciphertext][s]) + at;
             Four before = {}, to;
             if (args.accumulate) before = load_four(result);
 #pragma unroll

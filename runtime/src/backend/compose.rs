@@ -1,7 +1,7 @@
 //! What a backend may do in one go, from its single operations: the meaning of those, and enough for a backend that has nothing better.
 
-use super::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
-use crate::ring::LimbId;
+use super::{Backend, Decomposition, MapTerm, Pairs, Rotation, Switch, Triple};
+use crate::ring::{Form, LimbId};
 use crate::rlwe::{RlweError, RowLimbs};
 use num_bigint::BigInt;
 
@@ -113,4 +113,48 @@ pub fn divide_and_round_each<B: Backend>(
         }
     }
     Ok(results)
+}
+
+/// See [`Backend::rotated_sums_each`].
+///
+/// # Errors
+/// If a key lacks a limb of the row.
+pub fn rotated_sums_each<B: Backend>(
+    backend: &B,
+    ciphertexts: Vec<(Decomposition<'_, B::Poly>, &B::Poly)>,
+    babies: &[Option<Rotation<'_>>],
+    giants: &[Vec<MapTerm<'_, B::Poly>>],
+    row: &RowLimbs,
+) -> Result<Vec<Pairs<B::Poly>>, RlweError> {
+    let rotations: Vec<Rotation<'_>> = babies.iter().flatten().copied().collect();
+    let sources: Vec<_> = ciphertexts.iter().map(|(d, c0)| (d, *c0)).collect();
+    let moved = backend.rotated_products_each(&sources, &rotations, row)?;
+    drop(sources);
+    let lifted = |c: &B::Poly| {
+        let mut sum = backend.zero(&row.extended, Form::Evaluation);
+        backend.add_scaled(&mut sum, c, &row.special_product);
+        sum
+    };
+    let each = ciphertexts.iter().zip(moved).map(|((digits, c0), moved)| {
+        let mut moved = moved.into_iter();
+        let all = babies.iter().filter_map(|baby| match baby {
+            Some(_) => moved.next(),
+            None => Some((lifted(c0), lifted(digits.original))),
+        });
+        all.collect()
+    });
+    let made: Vec<Pairs<B::Poly>> = each.collect();
+    drop(ciphertexts);
+    let terms = made.iter().map(|babies| {
+        let terms = giants.iter().map(|terms| {
+            let terms = terms.iter().filter_map(|&(diagonal, baby)| {
+                let (low, high) = babies.get(baby)?;
+                Some((diagonal, low, high))
+            });
+            terms.collect()
+        });
+        terms.collect()
+    });
+    let terms: Vec<Vec<Vec<Triple<'_, B::Poly>>>> = terms.collect();
+    Ok(backend.sums_each(&terms, row))
 }

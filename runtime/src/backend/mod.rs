@@ -56,6 +56,12 @@ impl<P> Copy for Switch<'_, P> {}
 /// (a, b, c), of which a·b and a·c are summed; a may be compressed ([`RnsPoly::compressed`]).
 pub type Triple<'a, P> = (&'a P, &'a P, &'a P);
 
+/// The digits of what is switched, and how.
+pub type Switched<'a, P> = (&'a Decomposition<'a, P>, Switch<'a, P>);
+
+/// A diagonal, which may be compressed, and the number of the baby it is multiplied by.
+pub type MapTerm<'a, P> = (&'a P, usize);
+
 /// Both halves of some ciphertexts.
 pub type Pairs<P> = Vec<(P, P)>;
 
@@ -251,7 +257,7 @@ pub trait Backend: Send + Sync {
     /// [`Backend::switch_and_divide`] of several ciphertexts: a backend may read a key once for those that share it.
     fn switch_and_divide_each(
         &self,
-        switches: &[(&Decomposition<'_, Self::Poly>, Switch<'_, Self::Poly>)],
+        switches: &[Switched<'_, Self::Poly>],
         row: &RowLimbs,
     ) -> Result<Pairs<Self::Poly>, RlweError>
     where
@@ -273,5 +279,20 @@ pub trait Backend: Send + Sync {
     {
         let each = ciphertexts.iter();
         each.map(|sums| self.sums(sums, row)).collect()
+    }
+
+    /// The first half of a linear map, for several ciphertexts (c0, c1) given as the digits of c1, and c0: for each giant step
+    /// Σ diagonal · P · rotation(c0, c1) over its terms, on the row's QP. A baby without a rotation is the ciphertext itself.
+    fn rotated_sums_each(
+        &self,
+        ciphertexts: Vec<(Decomposition<'_, Self::Poly>, &Self::Poly)>,
+        babies: &[Option<Rotation<'_>>],
+        giants: &[Vec<MapTerm<'_, Self::Poly>>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<Self::Poly>>, RlweError>
+    where
+        Self: Sized,
+    {
+        compose::rotated_sums_each(self, ciphertexts, babies, giants, row)
     }
 }

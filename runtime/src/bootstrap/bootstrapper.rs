@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 type Ct<B> = Ciphertext<<B as Backend>::Poly>;
 type Cts<B> = Vec<Ct<B>>;
+type Two<B> = (Ct<B>, Ct<B>);
 
 fn by_reference<P>(cts: &[Ciphertext<P>]) -> Vec<&Ciphertext<P>> {
     cts.iter().collect()
@@ -159,7 +160,7 @@ impl<B: Backend> Bootstrapper<B> {
         evaluator: &Evaluator<B>,
         pairs: &[(&Ct<B>, &Ct<B>)],
         level_out: Level,
-    ) -> Result<Vec<(Ct<B>, Ct<B>)>, BootstrapError> {
+    ) -> Result<Vec<Two<B>>, BootstrapError> {
         let joined = pairs.iter().map(|(a, b)| {
             let mut z = self.to_bootstrap_level(evaluator, a)?;
             let mut imaginary = self.to_bootstrap_level(evaluator, b)?;

@@ -5,11 +5,11 @@
 
 use super::diagonals::Diagonals;
 use super::BootstrapError;
-use crate::backend::{Backend, Pairs, Rotation, Triple};
+use crate::backend::{Backend, MapTerm, Pairs, Rotation};
 use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use crate::ring::GaloisElement;
-use crate::rlwe::{KeyKind, KeyRequest, RlweContext, RowLimbs};
+use crate::rlwe::{KeyKind, KeyRequest, RlweContext};
 use heron_schedule::params::{Level, Scale};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -166,11 +166,27 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
         }
         let element = |step: i64| evaluator.rotation_element(RotationStep(step));
         let zero = || backend.zero(&row.extended, crate::ring::Form::Evaluation);
-        let babies = self.babies(evaluator, &halves, row)?;
-        let terms: Vec<Vec<Vec<Triple<'_, P>>>> = babies.iter().map(|b| self.terms(b)).collect();
-        let products = backend.sums_each(&terms, row);
-        drop(terms);
-        drop(babies);
+        let mut babies = Vec::with_capacity(self.steps.babies.len());
+        for &step in &self.steps.babies {
+            let element = element(step);
+            babies.push(match element.value() {
+                1 => None,
+                _ => {
+                    let key = evaluator.keys().get(KeyKind::Galois(element))?;
+                    Some(Rotation { element, key })
+                }
+            });
+        }
+        let giants = self.steps.giants.iter().zip(&self.diagonals);
+        let giants = giants.map(|((_, positions), diagonals)| {
+            let terms = diagonals.iter().zip(positions.iter().copied());
+            terms.collect()
+        });
+        let giants: Vec<Vec<MapTerm<'_, P>>> = giants.collect();
+        let high: Vec<&P> = halves.iter().map(|&(_, c1)| c1).collect();
+        let digits = backend.decompose_each(&high, row)?.into_iter();
+        let sources = digits.zip(halves.iter().map(|&(c0, _)| c0)).collect();
+        let products = backend.rotated_sums_each(sources, &babies, &giants, row)?;
         let mut products: Vec<_> = products.into_iter().map(Vec::into_iter).collect();
         // One for each input; none before the first giant step.
         let mut sums: Pairs<P> = Vec::new();
@@ -219,64 +235,5 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
             Ok(Ciphertext::from_parts(polys, target.level, scale))
         });
         each.collect()
-    }
-
-    /// The baby rotations of each (c0, c1), times P, in QP.
-    fn babies<B: Backend<Poly = P>>(
-        &self,
-        evaluator: &Evaluator<B>,
-        halves: &[(&P, &P)],
-        row: &RowLimbs,
-    ) -> Result<Vec<Pairs<P>>, BootstrapError> {
-        let backend = evaluator.backend();
-        let element = |step: i64| evaluator.rotation_element(RotationStep(step));
-        let mut rotations = Vec::new();
-        for &step in &self.steps.babies {
-            let element = element(step);
-            if element.value() != 1 {
-                let key = evaluator.keys().get(KeyKind::Galois(element))?;
-                rotations.push(Rotation { element, key });
-            }
-        }
-        let high: Vec<&P> = halves.iter().map(|&(_, c1)| c1).collect();
-        let digits = backend.decompose_each(&high, row)?;
-        let sources: Vec<_> = digits
-            .iter()
-            .zip(halves)
-            .map(|(digits, &(c0, _))| (digits, c0))
-            .collect();
-        let moved = backend.rotated_products_each(&sources, &rotations, row)?;
-        let lifted = |c: &P| {
-            let mut sum = backend.zero(&row.extended, crate::ring::Form::Evaluation);
-            backend.add_scaled(&mut sum, c, &row.special_product);
-            sum
-        };
-        let each = halves.iter().zip(moved).map(|(&(c0, c1), moved)| {
-            let mut moved = moved.into_iter();
-            let babies = self.steps.babies.iter().map(|&step| {
-                if element(step).value() == 1 {
-                    return Ok((lifted(c0), lifted(c1)));
-                }
-                moved.next().ok_or(BootstrapError::Circuit {
-                    what: "a rotation gave no result",
-                })
-            });
-            babies.collect()
-        });
-        each.collect()
-    }
-
-    /// For each giant step what is summed.
-    fn terms<'a>(&'a self, babies: &'a Pairs<P>) -> Vec<Vec<Triple<'a, P>>> {
-        let giants = self.steps.giants.iter().zip(&self.diagonals);
-        let terms = giants.map(|((_, positions), diagonals)| {
-            let terms = positions.iter().zip(diagonals);
-            let terms = terms.filter_map(|(&position, diagonal)| {
-                let (low, high) = babies.get(position)?;
-                Some((diagonal, low, high))
-            });
-            terms.collect()
-        });
-        terms.collect()
     }
 }

@@ -27,7 +27,7 @@ use heron_schedule::params::ParameterError;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::{VerifyError, WeightsError};
 use thiserror::Error;
-use together::Member;
+use together::{Factors, Member};
 
 /// Why a schedule stopped.
 #[derive(Debug, Error)]
@@ -98,7 +98,7 @@ pub trait Executor {
     /// [`Executor::mul_sum`] of several instructions at one level.
     fn mul_sum_each(
         &mut self,
-        batch: &[Member<'_, MulSum, Vec<(&Self::Ct, &Self::Ct)>>],
+        batch: &[Member<'_, MulSum, Vec<Factors<'_, Self::Ct>>>],
     ) -> Result<Vec<Self::Ct>, ExecError> {
         let each = batch.iter();
         each.map(|m| self.mul_sum(m.op, &m.sources)).collect()

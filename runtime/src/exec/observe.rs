@@ -1,6 +1,6 @@
 //! An executor that shows every result it makes: for looking into a run.
 
-use super::together::Member;
+use super::together::{Factors, Member};
 use super::{ExecError, Executor};
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 
@@ -118,7 +118,7 @@ where
 
     fn mul_sum_each(
         &mut self,
-        batch: &[Member<'_, MulSum, Vec<(&Self::Ct, &Self::Ct)>>],
+        batch: &[Member<'_, MulSum, Vec<Factors<'_, Self::Ct>>>],
     ) -> Result<Vec<Self::Ct>, ExecError> {
         let results = self.inner.mul_sum_each(batch)?;
         for (member, result) in batch.iter().zip(&results) {

@@ -44,10 +44,14 @@ impl fmt::Display for DeviceNeeds {
     }
 }
 
-/// Rehearses a schedule for the GPU of `evaluator`, on which the refresher is prepared and nothing else is.
+/// Fewer ciphertexts worked on at once take less memory.
+const TOGETHER: [usize; 4] = [8, 4, 2, 1];
+
+/// Rehearses a schedule for the GPU of `evaluator`, on which the refresher is prepared and nothing else is. Where memory is short the GPU is told
+/// to work on fewer ciphertexts at once.
 ///
 /// # Errors
-/// A run that does not fit the device even if keys make room for one another: what it needs in all, and what to change.
+/// A run that does not fit the device even one by one, with keys that make room for one another: what it needs in all, and what to change.
 pub fn device_needs(
     schedule: &Schedule,
     evaluator: &Evaluator<Gpu>,
@@ -55,10 +59,11 @@ pub fn device_needs(
     refresher: &Refresher<Gpu>,
 ) -> Result<DeviceNeeds, ExecError> {
     let gpu = evaluator.backend();
-    let rehearse = |total: u64| {
+    let rehearse = |total: u64, together: usize| {
         let device = Planner::new(total, gpu.shared_limit());
         let context = Arc::clone(evaluator.context());
         let rehearsal = Gpu::new(Arc::new(device), Arc::clone(&context))?;
+        rehearsal.limit_together(together);
         let keys = Arc::clone(evaluator.shared_keys());
         let matrices = gpu.used_bytes().saturating_sub(rehearsal.used_bytes());
         let rehearsal = Evaluator::on(rehearsal, context, keys);
@@ -69,16 +74,20 @@ pub fn device_needs(
             ..needs
         })
     };
-    let needs = rehearse(u64::MAX / 2)?;
     let total = gpu.total_bytes();
-    if needs.bytes > total {
+    let most = gpu.most_together();
+    let mut least = None;
+    for together in TOGETHER.into_iter().filter(|&t| t <= most) {
+        let needs = rehearse(u64::MAX / 2, together)?;
         let room = total.saturating_sub(needs.matrices);
-        rehearse(room).map_err(|_| DeviceError::Plan {
-            needs: needs.to_string(),
-            total,
-        })?;
+        if needs.bytes <= total || rehearse(room, together).is_ok() {
+            gpu.limit_together(together);
+            return Ok(needs);
+        }
+        least = Some(needs);
     }
-    Ok(needs)
+    let needs = least.map(|n| n.to_string()).unwrap_or_default();
+    Err(DeviceError::Plan { needs, total }.into())
 }
 
 impl From<DeviceError> for ExecError {

@@ -1,7 +1,7 @@
 //! `rns`: the schedule on real ciphertexts. Plaintext vectors are expanded from the weights section and encoded when they are needed, at
 //! the level they are needed at.
 
-use super::together::Member;
+use super::together::{Factors, Member};
 use super::{ExecError, Executor};
 use crate::backend::Backend;
 use crate::ckks::ciphertext::compressed_log_run;
@@ -360,7 +360,7 @@ impl<B: Backend> Executor for Rns<'_, B> {
 
     fn mul_sum_each(
         &mut self,
-        batch: &[Member<'_, MulSum, Vec<(&Self::Ct, &Self::Ct)>>],
+        batch: &[Member<'_, MulSum, Vec<Factors<'_, Self::Ct>>>],
     ) -> Result<Vec<Self::Ct>, ExecError> {
         let sums = batch.iter().map(|m| ProductSum {
             pairs: m.sources.clone(),

@@ -17,6 +17,9 @@ pub struct Member<'a, O, S> {
     pub sources: S,
 }
 
+/// The two factors of a product.
+pub type Factors<'a, Ct> = (&'a Ct, &'a Ct);
+
 /// Whether one pass over a key can serve both.
 fn is_like(a: &Op, b: &Op) -> bool {
     match (a, b) {

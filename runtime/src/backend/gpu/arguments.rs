@@ -22,6 +22,12 @@ pub(super) const MAX_ROTATIONS: usize = 32;
 pub(super) const MAX_PRODUCTS: usize = 32;
 /// Most ciphertexts of one launch of shared sums.
 pub(super) const MAX_ALIKE: usize = 4;
+/// Most rotations, giant steps and ciphertexts of one launch of rotated sums.
+pub(super) const MAX_BABIES: usize = 16;
+/// See [`MAX_BABIES`].
+pub(super) const MAX_GIANTS: usize = 8;
+/// See [`MAX_BABIES`].
+pub(super) const MAX_MAPPED: usize = 4;
 /// No limb.
 pub(super) const ABSENT: u16 = 0xffff;
 /// A digit's limb that is the decomposed polynomial's own.
@@ -192,6 +198,41 @@ pub(super) struct KeyProductArgs {
     pub uses: [KeyUse; MAX_ROTATIONS],
     pub low: [u64; MAX_PRODUCTS],
     pub high: [u64; MAX_PRODUCTS],
+    pub prime: [u16; MAX_LIMBS],
+    pub factor: [u32; MAX_LIMBS],
+    pub quotient: [u32; MAX_LIMBS],
+}
+
+/// One rotation of a linear map.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct Baby {
+    pub key: u64,
+    pub places: u64,
+    pub stored_limbs: u32,
+    pub element: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct RotatedSumsArgs {
+    pub ring: Ring,
+    pub original: [u64; MAX_MAPPED],
+    pub digits_at: [u64; MAX_MAPPED],
+    pub first: [u64; MAX_MAPPED],
+    pub digit_places: u64,
+    pub half_places: u64,
+    pub layouts: u64,
+    pub babies: u32,
+    pub digits: u32,
+    pub limbs: u32,
+    pub batch: u32,
+    pub baby: [Baby; MAX_BABIES],
+    pub diagonal: [[u64; MAX_GIANTS]; MAX_BABIES],
+    pub layout: [[u8; MAX_GIANTS]; MAX_BABIES],
+    pub run: [[u8; MAX_GIANTS]; MAX_BABIES],
+    pub low: [[u64; MAX_GIANTS]; MAX_MAPPED],
+    pub high: [[u64; MAX_GIANTS]; MAX_MAPPED],
     pub prime: [u16; MAX_LIMBS],
     pub factor: [u32; MAX_LIMBS],
     pub quotient: [u32; MAX_LIMBS],

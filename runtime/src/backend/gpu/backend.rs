@@ -1,11 +1,13 @@
 //! The contract at limb height, by launches.
 
-use super::arguments::MAX_BATCH;
 use super::core::Gpu;
 use super::device::DeviceError;
 use super::poly::GpuPoly;
+use super::rotated_sums::fits;
 use super::switch::{Factor, Keyed, Use};
-use crate::backend::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
+use crate::backend::{
+    compose, Backend, Decomposition, MapTerm, Pairs, Rotation, Switch, Switched, Triple,
+};
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
 use num_bigint::BigInt;
@@ -227,7 +229,7 @@ impl Backend for Gpu {
     }
 
     fn together(&self) -> usize {
-        MAX_BATCH
+        self.most_together()
     }
 
     fn divide_and_round_each(
@@ -295,7 +297,7 @@ impl Backend for Gpu {
 
     fn switch_and_divide_each(
         &self,
-        switches: &[(&Decomposition<'_, GpuPoly>, Switch<'_, GpuPoly>)],
+        switches: &[Switched<'_, GpuPoly>],
         row: &RowLimbs,
     ) -> Result<Pairs<GpuPoly>, RlweError> {
         let mut results = Vec::with_capacity(switches.len());
@@ -327,6 +329,24 @@ impl Backend for Gpu {
             results.extend(pairs(self.noted(self.divided(&both, lo, None, *element))?));
         }
         Ok(results)
+    }
+
+    fn rotated_sums_each(
+        &self,
+        ciphertexts: Vec<(Decomposition<'_, GpuPoly>, &GpuPoly)>,
+        babies: &[Option<Rotation<'_>>],
+        giants: &[Vec<MapTerm<'_, GpuPoly>>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<GpuPoly>>, RlweError> {
+        if !self.is_fused() || !fits(babies.len(), giants) {
+            return compose::rotated_sums_each(self, ciphertexts, babies, giants, row);
+        }
+        let factors = ciphertexts.iter().map(|(digits, c0)| Factor {
+            digits,
+            addends: [Some(c0), None],
+        });
+        let factors: Vec<_> = factors.collect();
+        self.noted(self.rotated_sums(&factors, babies, giants, row))
     }
 
     fn sums_each(

@@ -14,6 +14,7 @@ pub mod planner;
 mod pointwise;
 mod poly;
 mod product;
+mod rotated_sums;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;

@@ -17,14 +17,14 @@ const THREADS: u32 = 256;
 pub(super) type Term<'a> = (&'a GpuPoly, &'a GpuPoly, Option<&'a GpuPoly>);
 
 /// Where the limbs of a result are in operands; most operands share one layout.
-struct Layouts<'a> {
-    limbs: &'a [LimbId],
-    rows: Vec<Vec<u16>>,
+pub(super) struct Layouts<'a> {
+    pub limbs: &'a [LimbId],
+    pub rows: Vec<Vec<u16>>,
 }
 
 impl Layouts<'_> {
     /// Number of the layout of a polynomial, whose limbs must include the result's.
-    fn of(&mut self, poly: &GpuPoly) -> usize {
+    pub(super) fn of(&mut self, poly: &GpuPoly) -> usize {
         assert_eq!(
             poly.form,
             Form::Evaluation,
@@ -35,6 +35,14 @@ impl Layouts<'_> {
             self.rows.push(row);
             self.rows.len() - 1
         })
+    }
+
+    /// All layouts, one after the other; something where there is none.
+    pub(super) fn list(&self) -> Vec<u16> {
+        match self.rows.is_empty() {
+            true => vec![ABSENT],
+            false => self.rows.concat(),
+        }
     }
 }
 
@@ -89,11 +97,7 @@ impl Gpu {
                 for (i, limb) in chunk.iter().enumerate() {
                     args.prime[i] = limb.0;
                 }
-                let list = match layouts.rows.is_empty() {
-                    true => vec![ABSENT],
-                    false => layouts.rows.concat(),
-                };
-                args.layouts = self.tables().list(&list)?.0;
+                args.layouts = self.tables().list(&layouts.list())?.0;
                 let grid = [n as u32 / 4 / threads, chunk.len() as u32, 1];
                 // SAFETY: layouts name limbs that the operands have; the results are on `limbs`.
                 unsafe { self.launch("heron_inner_products", grid, threads, 0, &args)? };
@@ -241,11 +245,7 @@ impl Gpu {
         for (prime, limb) in args.prime.iter_mut().zip(limbs) {
             *prime = limb.0;
         }
-        let list = match layouts.rows.is_empty() {
-            true => vec![ABSENT],
-            false => layouts.rows.concat(),
-        };
-        args.layouts = self.tables().list(&list)?.0;
+        args.layouts = self.tables().list(&layouts.list())?.0;
         let share = (alike.len() as u32).next_power_of_two();
         let threads = (THREADS / share).min(n as u32 / 4);
         let grid = [n as u32 / 4 / threads, limbs.len() as u32, 1];

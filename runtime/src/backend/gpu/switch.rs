@@ -34,7 +34,7 @@ pub(super) struct Factor<'a> {
 
 impl Factor<'_> {
     /// Whether limbs lie at the same places in both, so that one launch can do both.
-    fn is_like(&self, other: &Self) -> bool {
+    pub(super) fn is_like(&self, other: &Self) -> bool {
         let addends = self.addends.iter().zip(&other.addends);
         let same = |(a, b): (&Option<&GpuPoly>, &Option<&GpuPoly>)| match (a, b) {
             (Some(a), Some(b)) => a.limbs == b.limbs,
@@ -46,6 +46,9 @@ impl Factor<'_> {
             && self.digits.digits.len() == other.digits.digits.len()
     }
 }
+
+/// `[live digit][limb of QP]`: the limb's number among all the digits' limbs, or, marked, among the original's.
+pub(super) struct DigitPlaces(pub Vec<u16>);
 
 /// What a key product is taken with.
 pub(super) struct Keyed<'a> {
@@ -217,6 +220,43 @@ impl Gpu {
         unsafe { self.pointwise("heron_copy", operands, words) }
     }
 
+    /// Refuses what no launch with keys takes.
+    pub(super) fn check_key_shape(&self, row: &RowLimbs) -> Result<(), DeviceError> {
+        for (what, found, most) in [
+            ("digits of a key", row.digits.len(), MAX_DIGITS),
+            ("limbs of a key", row.extended.len(), MAX_LIMBS),
+        ] {
+            if found > most {
+                return Err(DeviceError::Shape { what, found, most });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where each limb of QP is, for each digit: all digits lie in one buffer, one after the other.
+    pub(super) fn digit_places(
+        &self,
+        digits: &Decomposition<'_, GpuPoly>,
+        row: &RowLimbs,
+    ) -> Result<DigitPlaces, DeviceError> {
+        let words = self.ring_context().degree() as u64;
+        let mut places = Vec::with_capacity(row.digits.len() * row.extended.len());
+        let mut start = None;
+        for (live, extended) in row.digits.iter().zip(&digits.digits) {
+            let address = extended.address()?.0;
+            let before = (address - *start.get_or_insert(address)) / (4 * words);
+            places.extend(
+                row.extended
+                    .iter()
+                    .map(|&id| match live.limbs.contains(&id) {
+                        true => digits.original.require(id) as u16 | IN_ORIGINAL,
+                        false => before as u16 + extended.require(id) as u16,
+                    }),
+            );
+        }
+        Ok(DigitPlaces(places))
+    }
+
     /// `results`: for each ciphertext a pair for each use.
     fn launch_key_products(
         &self,
@@ -228,14 +268,7 @@ impl Gpu {
         let ring = self.ring_context();
         let (n, row, uses) = (ring.degree(), keyed.row, keyed.uses);
         let limbs = &row.extended;
-        for (what, found, most) in [
-            ("digits of a key", row.digits.len(), MAX_DIGITS),
-            ("limbs of a key", limbs.len(), MAX_LIMBS),
-        ] {
-            if found > most {
-                return Err(DeviceError::Shape { what, found, most }.into());
-            }
-        }
+        self.check_key_shape(row)?;
         let Some(first) = ciphertexts.first() else {
             return Ok(());
         };
@@ -264,16 +297,7 @@ impl Gpu {
                 };
             }
         }
-        let mut digit_places = Vec::with_capacity(row.digits.len() * limbs.len());
-        let digits = first.digits;
-        for (live, extended) in row.digits.iter().zip(&digits.digits) {
-            // All digits lie in one buffer, one after the other.
-            let before = (extended.address()?.0 - args.digits_at[0]) / (4 * n as u64);
-            digit_places.extend(limbs.iter().map(|&id| match live.limbs.contains(&id) {
-                true => digits.original.require(id) as u16 | IN_ORIGINAL,
-                false => before as u16 + extended.require(id) as u16,
-            }));
-        }
+        let DigitPlaces(digit_places) = self.digit_places(first.digits, row)?;
         args.digit_places = self.tables().list(&digit_places)?.0;
         let mut addend_places = Vec::with_capacity(2 * limbs.len());
         for addend in first.addends {

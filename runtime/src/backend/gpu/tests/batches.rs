@@ -4,11 +4,12 @@ use super::super::simulator::{Build, Simulator};
 use super::super::{Gpu, GpuPoly};
 use super::same;
 use super::switches::{assert_equal, device_evaluator, upload};
-use crate::backend::Backend;
+use crate::backend::{Backend, Rotation};
 use crate::bootstrap::{requirements, Bootstrapper, Kind, Tuning};
 use crate::ckks::testing::{step, Lab};
 use crate::ckks::{Ciphertext, Evaluator, ProductSum};
-use crate::ring::GaloisElement;
+use crate::ring::testing::random_poly;
+use crate::ring::{Form, GaloisElement, RnsPoly};
 use crate::rlwe::{KeyKind, KeyRequest};
 use heron_schedule::params::{Level, ParameterSet, Profile};
 use std::sync::Arc;
@@ -187,4 +188,96 @@ fn kernels_that_mix_up_the_ciphertexts_of_a_batch_are_noticed() {
     };
     assert!(!differs(1), "one ciphertext cannot be mixed up");
     assert!(differs(4), "the altered kernels pass");
+}
+
+/// Linear maps on several ciphertexts, whose rotations are never kept; one beyond what a launch takes, and one with altered kernels.
+#[test]
+fn sums_of_rotations_equal_the_cpus_within_one_launch_and_beyond() {
+    let lab = lab(10, LEVEL, &[]);
+    let context = lab.evaluator.context();
+    let row = context.row(LEVEL).expect("row");
+    let cpu = lab.evaluator.backend();
+    let cts = encrypted(&lab, LEVEL, 5);
+    let rotation = |k: i64| {
+        let element = lab.evaluator.rotation_element(step(k));
+        let key = lab.evaluator.keys().get(KeyKind::Galois(element));
+        Rotation {
+            element,
+            key: key.expect("key"),
+        }
+    };
+    let babies = [Some(rotation(5)), None, Some(rotation(-3))];
+    // Diagonals of full length, in another order of their limbs, and ones that repeat.
+    let ring = context.ring();
+    let mut reversed = row.extended.clone();
+    reversed.reverse();
+    let diagonals: Vec<RnsPoly> = (0..6)
+        .map(|i| match i % 3 {
+            0 => random_poly(ring, &row.extended, Form::Evaluation, i),
+            1 => random_poly(ring, &reversed, Form::Evaluation, i),
+            _ => {
+                let fill = |_, words: &mut [u32]| words.fill(i as u32 + 1);
+                let poly = ring.evaluate_in_power(&row.extended, 2, fill);
+                poly.expect("a compressed polynomial")
+            }
+        })
+        .collect();
+    // Giant steps of several terms, of one and of none.
+    let giant = |number: usize| -> Vec<(usize, usize)> {
+        match number % 4 {
+            0 => vec![(0, 0), (1, 1), (2, 2)],
+            1 => vec![(3, 2)],
+            2 => vec![],
+            _ => vec![(4, 1), (5, 0)],
+        }
+    };
+    for (count, giants, build, same_as) in [
+        (1, 4, Build::Plain, true),
+        (5, 8, Build::Plain, true),
+        (3, 9, Build::Plain, true),
+        (4, 4, Build::MixedBatch, false),
+    ] {
+        let giants: Vec<_> = (0..giants).map(giant).collect();
+        let digits = cts[..count].iter().map(|ct| {
+            let [c0, c1] = ct.polys() else {
+                panic!("a fresh ciphertext has two polynomials");
+            };
+            (cpu.decompose(c1, row).expect("digits"), c0)
+        });
+        let terms = giants.iter().map(|g| {
+            let terms = g.iter().map(|&(d, b)| (&diagonals[d], b));
+            terms.collect::<Vec<_>>()
+        });
+        let terms: Vec<_> = terms.collect();
+        let expected = cpu.rotated_sums_each(digits.collect(), &babies, &terms, row);
+        let expected = expected.expect("maps");
+
+        let device = Simulator::with(build, 3, 1 << 40);
+        let gpu = Gpu::new(Arc::new(device), Arc::clone(context)).expect("tables");
+        let brought: Vec<_> = cts[..count].iter().map(|ct| upload(&gpu, ct)).collect();
+        let on_device: Vec<_> = diagonals.iter().map(|d| gpu.upload(d)).collect();
+        let high: Vec<_> = brought.iter().map(|ct| &ct.polys()[1]).collect();
+        let digits = gpu.decompose_each(&high, row).expect("digits").into_iter();
+        let sources = digits.zip(brought.iter().map(|ct| &ct.polys()[0]));
+        let terms = giants.iter().map(|g| {
+            let terms = g.iter().map(|&(d, b)| (&on_device[d], b));
+            terms.collect::<Vec<_>>()
+        });
+        let terms: Vec<_> = terms.collect();
+        let found = gpu.rotated_sums_each(sources.collect(), &babies, &terms, row);
+        let mut alike = true;
+        for (found, expected) in found.expect("maps").iter().zip(&expected) {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                alike &= same(&gpu, &found.0, &expected.0).is_ok();
+                alike &= same(&gpu, &found.1, &expected.1).is_ok();
+            }
+        }
+        assert_eq!(
+            alike,
+            same_as,
+            "{count} ciphertexts, {} giant steps, {build:?}",
+            giants.len()
+        );
+    }
 }
