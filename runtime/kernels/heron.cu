@@ -35,11 +35,11 @@ HERON_KERNEL(rotated_sums, RotatedSumsArgs) { rotated_sums(args); }
 #define HERON_COLUMNS(stages)                                                                 \
     HERON_KERNEL(forward_columns_##stages, TransformArgs) { forward_columns<stages>(args); } \
     HERON_KERNEL(backward_columns_##stages, TransformArgs) { backward_columns<stages>(args); } \
-    HERON_KERNEL(extend_columns_##stages, ExtensionArgs) { extend_columns<stages>(args); }
+    HERON_LARGE_KERNEL(extend_columns_##stages, ExtensionArgs, 2) { extend_columns<stages>(args); }
 #define HERON_ROWS(stages)                                                              \
     HERON_KERNEL(forward_rows_##stages, TransformArgs) { forward_rows<stages>(args); } \
     HERON_KERNEL(backward_rows_##stages, TransformArgs) { backward_rows<stages>(args); } \
-    HERON_KERNEL(rows_key_product_##stages, KeyProductArgs) { rows_key_product<stages>(args); }
+    HERON_LARGE_KERNEL(rows_key_product_##stages, KeyProductArgs, 1) { rows_key_product<stages>(args); }
 
 #if !defined(HERON_LOG_N) || HERON_LOG_N == 8 || HERON_LOG_N == 9
 HERON_COLUMNS(4)
