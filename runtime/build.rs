@@ -6,7 +6,7 @@ fn main() {
     simulator();
 }
 
-/// Three builds of the kernels and the engine that runs them. HERON_SIMULATOR_SANITIZE names sanitizers ("address,undefined"); a binary with
+/// Several builds of the kernels and the engine that runs them. HERON_SIMULATOR_SANITIZE names sanitizers ("address,undefined"); a binary with
 /// the address sanitizer runs under its library (`runtime/gpu/simulate.sh`).
 #[cfg(feature = "simulator")]
 fn simulator() {
@@ -29,6 +29,10 @@ fn simulator() {
         ("plain", None),
         ("without_barriers", Some(("HERON_WITHOUT_BARRIERS", "1"))),
         ("shorter_quotient", Some(("QUOTIENT_BITS", "56"))),
+        (
+            "mixed_batch",
+            Some(("BATCH_NUMBER(number)", "((number) / 2 * 2)")),
+        ),
     ] {
         let mut kernels = compiler();
         kernels.file("kernels/simulator/kernels.cpp");

@@ -1,12 +1,12 @@
-//! For a machine with a GPU: everything at full size against the CPU, bit for bit, then times. Two verbs, JSON lines on stdout:
-//! `gpu_check same [PROFILE]` and `gpu_check times [PROFILE]`; fails on the first difference. `runtime/gpu/check.sh` calls it.
+//! For a machine with a GPU: everything at full size against the CPU, bit for bit. `gpu_check [PROFILE]` prints JSON lines and fails on the
+//! first difference. `runtime/gpu/check.sh` calls it.
 
 use heron_runtime::backend::gpu::cuda::Cuda;
 use heron_runtime::backend::gpu::{Gpu, GpuPoly};
-use heron_runtime::backend::{Backend, Switch};
+use heron_runtime::backend::Backend;
 use heron_runtime::bootstrap::{requirements, Bootstrapper, Kind, Tuning};
 use heron_runtime::ckks::encoding::{Complex, Encoder};
-use heron_runtime::ckks::{Basis, Ciphertext, Evaluator, Plaintext, RotationStep};
+use heron_runtime::ckks::{Basis, Ciphertext, Evaluator, Plaintext, RotationStep, Transfer};
 use heron_runtime::client::ClientKey;
 use heron_runtime::ring::{GaloisElement, RandomSource, RnsPoly};
 use heron_runtime::rlwe::{KeyKind, RlweContext};
@@ -14,14 +14,11 @@ use heron_schedule::params::{Level, ParameterSet};
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Rotations in one hoisting.
 const HOISTED: i64 = 8;
-/// A measurement takes so many seconds, or as long as three runs.
-const SECONDS: f64 = 2.0;
 
 struct Lab {
     context: Arc<RlweContext>,
@@ -80,8 +77,7 @@ impl Lab {
     }
 
     fn upload(&self, ct: &Ciphertext) -> Ciphertext<GpuPoly> {
-        let polys = ct.polys().iter().map(|p| self.gpu.backend().upload(p));
-        Ciphertext::from_parts(polys.collect(), ct.level(), ct.scale())
+        self.gpu.backend().bring(ct.clone())
     }
 
     /// Prints one line, and fails if the residues differ.
@@ -150,106 +146,11 @@ impl Lab {
         let found = on_gpu.full(&self.gpu, &self.upload(&a), top)?;
         self.compare("bootstrap", found.polys(), expected.polys())
     }
-
-    /// Times work that leaves something on the device.
-    fn time<T>(
-        &self,
-        op: &str,
-        limbs: usize,
-        each: usize,
-        work: impl Fn() -> Outcome<T>,
-    ) -> Outcome {
-        let gpu = self.gpu.backend();
-        drop((work()?, work()?));
-        gpu.settle()?;
-        let (mut times, begun) = (Vec::new(), Instant::now());
-        while times.len() < 3 || (begun.elapsed().as_secs_f64() < SECONDS && times.len() < 200) {
-            let started = Instant::now();
-            let result = work()?;
-            gpu.settle()?;
-            times.push(started.elapsed().as_secs_f64());
-            drop(result);
-        }
-        times.sort_by(f64::total_cmp);
-        let (median, least) = (times[times.len() / 2], times[0]);
-        println!(
-            "{{\"bench\":\"gpu\",\"op\":\"{op}\",\"device\":\"{}\",\"log2_n\":{},\"limbs\":{limbs},\"median_s\":{median:.3e},\"min_s\":{least:.3e},\"each_s\":{:.3e},\"runs\":{}}}",
-            gpu.device_name(),
-            self.context.params().log_n(),
-            median / each as f64,
-            times.len()
-        );
-        Ok(())
-    }
-
-    fn times(&self) -> Outcome {
-        let gpu = self.gpu.backend();
-        let params = self.context.params();
-        let top = params.top_usable();
-        let steps: Vec<RotationStep> = (1..=HOISTED).map(RotationStep).collect();
-        for level in [top, Level(top.0 / 2)] {
-            let row = self.context.row(level)?;
-            let limbs = row.limbs.len();
-            let (a, b) = (self.encrypt(level, 1)?, self.encrypt(level, 2)?);
-            let (a, b) = (self.upload(&a), self.upload(&b));
-            let [values, _] = a.polys() else {
-                return Err("a fresh ciphertext has two polynomials".into());
-            };
-            let mut coefficients = values.clone();
-            gpu.to_coefficient(&mut coefficients);
-            self.time("ntt_forward", limbs, limbs, || {
-                let mut p = coefficients.clone();
-                gpu.to_evaluation(&mut p);
-                Ok(p)
-            })?;
-            self.time("ntt_inverse", limbs, limbs, || {
-                let mut p = values.clone();
-                gpu.to_coefficient(&mut p);
-                Ok(p)
-            })?;
-            self.time("add", limbs, 1, || Ok(self.gpu.add(&a, &b)?))?;
-            self.time("rescale", limbs, 1, || Ok(self.gpu.rescale(&a)?))?;
-            self.time("multiply", limbs, 1, || Ok(self.gpu.mul_rescale(&a, &b)?))?;
-            self.time("rotate", limbs, 1, || {
-                Ok(self.gpu.rotate(&a, RotationStep(1))?)
-            })?;
-            self.time("rotate_hoisted", limbs, steps.len(), || {
-                Ok(self.gpu.rotate_hoisted(&a, &steps)?)
-            })?;
-            let key = self.gpu.keys().get(KeyKind::Relinearisation)?;
-            self.time("decompose", limbs, 1, || Ok(gpu.decompose(values, row)?))?;
-            self.time("key_switch", limbs, 1, || {
-                let switch = Switch {
-                    key,
-                    addends: [None, None],
-                    element: None,
-                    lo: &row.limbs,
-                };
-                let digits = gpu.decompose(values, row)?;
-                Ok(gpu.switch_and_divide(&digits, switch, row)?)
-            })?;
-        }
-        let prepared = Bootstrapper::new(&self.context, gpu, Tuning::STANDARD, &[Kind::Full])?;
-        let a = self.upload(&self.encrypt(params.bootstrap_level(), 3)?);
-        let limbs = self.context.row(params.top())?.limbs.len();
-        self.time("bootstrap", limbs, 1, || {
-            Ok(prepared.full(&self.gpu, &a, top)?)
-        })?;
-        println!("{{\"bench\":\"gpu\",\"most_bytes\":{}}}", gpu.most_bytes());
-        Ok(())
-    }
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let verb = arguments.next().unwrap_or_default();
-    let profile = arguments.next().unwrap_or_else(|| "secure".into());
-    let result = match verb.as_str() {
-        "same" => Lab::new(&profile).and_then(|lab| lab.same()),
-        "times" => Lab::new(&profile).and_then(|lab| lab.times()),
-        _ => Err("usage: gpu_check same|times [PROFILE]".into()),
-    };
-    match result {
+    let profile = std::env::args().nth(1).unwrap_or_else(|| "secure".into());
+    match Lab::new(&profile).and_then(|lab| lab.same()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -26,12 +26,14 @@ struct ExtensionArgs {
     // Prime of each target limb of all pieces.
     const u16* prime;
     u32 pieces;
-    u32 unused;
+    // Target limbs a thread makes from one set of source words.
+    u32 group;
     Extension piece[MAX_PIECES];
+    // Where the sources still lack the second half of their backward transform: their primes, and what they are multiplied by, besides 1/N, in
+    // Montgomery form, centred.
+    u16 source_prime[MAX_LIMBS];
+    i32 source_factor[MAX_LIMBS];
 };
-
-// Target limbs a thread makes from one set of source words.
-#define EXTENSION_GROUP 8
 
 // y times reciprocal i. A residue times its reciprocal is below 2^57 + 2^29, and at most 64 of them are summed.
 HERON_DEVICE u64 quotient_term(u32 y, const u32* tables, u32 i) {
@@ -47,7 +49,7 @@ HERON_DEVICE u32 extended(u64 sum, const Prime& p) {
 HERON_DEVICE void extend(const ExtensionArgs& args) {
     HERON_SHARED(u32, shared);
     const Extension e = args.piece[blockIdx.z % args.pieces];
-    u32 first = blockIdx.y * EXTENSION_GROUP, j = blockIdx.x * blockDim.x + threadIdx.x;
+    u32 first = blockIdx.y * args.group, j = blockIdx.x * blockDim.x + threadIdx.x;
     if (first >= e.targets || j >> args.ring.log_n) return;
     u32 poly = blockIdx.z / args.pieces, log_n = args.ring.log_n;
     const u32* from = args.from[poly] + ((u64)e.source << log_n) + j;
@@ -62,7 +64,7 @@ HERON_DEVICE void extend(const ExtensionArgs& args) {
     }
     u32 u = (u32)(sum >> QUOTIENT_BITS);
     tables += 2 * e.sources;
-    u32 last = least(first + EXTENSION_GROUP, e.targets);
+    u32 last = least(first + args.group, e.targets);
     for (u32 t = first; t < last; t++) {
         const Prime p = args.ring.primes[args.prime[e.target + t]];
         const u32* row = tables + t * (e.sources + 1u);

@@ -9,6 +9,7 @@
 #include "ntt.cuh"
 #include "pointwise.cuh"
 #include "product.cuh"
+#include "rotated_sums.cuh"
 #include "rows_key_product.cuh"
 #include "shared_products.cuh"
 
@@ -28,16 +29,17 @@ HERON_KERNEL(extend, ExtensionArgs) { extend(args); }
 HERON_KERNEL(inner_products, ProductArgs) { inner_products(args); }
 HERON_KERNEL(shared_products, SharedProductsArgs) { shared_products(args); }
 HERON_KERNEL(key_product, KeyProductArgs) { key_product(args); }
+HERON_KERNEL(rotated_sums, RotatedSumsArgs) { rotated_sums(args); }
 
 // log2 rows and log2 columns of each ring.
 #define HERON_COLUMNS(stages)                                                                 \
     HERON_KERNEL(forward_columns_##stages, TransformArgs) { forward_columns<stages>(args); } \
     HERON_KERNEL(backward_columns_##stages, TransformArgs) { backward_columns<stages>(args); } \
-    HERON_KERNEL(extend_columns_##stages, ExtensionArgs) { extend_columns<stages>(args); }
+    HERON_LARGE_KERNEL(extend_columns_##stages, ExtensionArgs, 2) { extend_columns<stages>(args); }
 #define HERON_ROWS(stages)                                                              \
     HERON_KERNEL(forward_rows_##stages, TransformArgs) { forward_rows<stages>(args); } \
     HERON_KERNEL(backward_rows_##stages, TransformArgs) { backward_rows<stages>(args); } \
-    HERON_KERNEL(rows_key_product_##stages, KeyProductArgs) { rows_key_product<stages>(args); }
+    HERON_LARGE_KERNEL(rows_key_product_##stages, KeyProductArgs, 1) { rows_key_product<stages>(args); }
 
 #if !defined(HERON_LOG_N) || HERON_LOG_N == 8 || HERON_LOG_N == 9
 HERON_COLUMNS(4)

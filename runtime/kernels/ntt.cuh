@@ -177,9 +177,7 @@ HERON_DEVICE void backward_columns(const TransformArgs& args) {
     const i32* plain = args.ring.untwist + prime * ROWS;
     for (u32 r = threadIdx.x; r < ROWS; r += blockDim.x) {
         // A product is within 3/4 q + 1; centred again it may be multiplied by any word.
-        i32 product = montgomery(plain[r], args.factor[blockIdx.y], p);
-        i32 half = (i32)(p.q >> 1);
-        untwist[r] = product > half ? product - (i32)p.q : product < -half ? product + (i32)p.q : product;
+        untwist[r] = centred(montgomery(plain[r], args.factor[blockIdx.y], p), p.q);
     }
     __syncthreads();
     BackwardColumns tile;

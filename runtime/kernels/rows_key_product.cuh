@@ -3,7 +3,8 @@
 #include "key_product.cuh"
 #include "ntt.cuh"
 
-// As `key_product` for one key, with digits whose columns have been transformed. y = limb of QP; x = group of rows.
+// As `key_product` for one key, with digits whose columns have been transformed. y = limb of QP; x = group of rows, which a block does for
+// each ciphertext of the batch.
 template <int STAGES>
 HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
     HERON_SHARED(i32, shared);
@@ -13,13 +14,16 @@ HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
     u32 limb = blockIdx.y, log_n = args.ring.log_n, prime = args.prime[limb], thread = threadIdx.x % THREADS;
     const Prime p = args.ring.primes[prime];
     KeptRow<POINTS> tile;
-    u32 row = place_row<STAGES>(tile, shared, &p), first = row * COLUMNS;
+    place_row<STAGES>(tile, shared, &p);
+    u32 rows = blockDim.x / THREADS / args.batch, local = threadIdx.x / THREADS;
+    u32 ciphertext = local / rows, row = blockIdx.x * rows + local % rows, first = row * COLUMNS;
+    u32 from_which = BATCH_NUMBER(ciphertext);
     const i32* twiddles = args.ring.forward + ((u64)prime << log_n);
     u64 low[POINTS] = {}, high[POINTS] = {};
     u32 stored = use.places[args.digits + limb];
     for (u32 d = 0; d < args.digits; d++) {
         u32 place = args.digit_places[d * args.limbs + limb];
-        const u32* from = place & IN_ORIGINAL ? args.original : args.digit[d];
+        const u32* from = place & IN_ORIGINAL ? args.original[from_which] : args.digits_at[from_which];
         from += ((u64)(place & ~IN_ORIGINAL) << log_n) + first;
         if (place & IN_ORIGINAL) {
 #pragma unroll
@@ -53,9 +57,9 @@ HERON_DEVICE void rows_key_product(const KeyProductArgs& args) {
 #pragma unroll
         for (int k = 0; k < POINTS; k++) {
             u32 i = first + row_place<STAGES>(thread, k);
-            words[k] = add(reduce(half ? high[k] : low[k], p), addend_word(args, half, limb, i, p), p.q);
+            words[k] = add(reduce(half ? high[k] : low[k], p), addend_word(args, ciphertext, half, limb, i, p), p.q);
         }
-        u32* to = (half ? use.high : use.low) + ((u64)limb << log_n);
+        u32* to = (half ? args.high[ciphertext] : args.low[ciphertext]) + ((u64)limb << log_n);
         write_row<STAGES>(tile, thread, words, to, first, use.turn, log_n, args.accumulate);
     }
 }

@@ -51,6 +51,12 @@ HERON_DEVICE u32 canonical(i32 x, u32 q) {
     return fold(least(word, word + 2 * q), q);
 }
 
+// Within q/2, from (-q, q).
+HERON_DEVICE i32 centred(i32 x, u32 q) {
+    i32 half = (i32)(q >> 1);
+    return x > half ? x - (i32)q : x < -half ? x + (i32)q : x;
+}
+
 // From any word to [-q/2, 3q/2): the quotient is off by at most 1/2 for |x| <= 2^31, besides its floor.
 HERON_DEVICE i32 barrett(i32 x, const Prime& p) {
     return (i32)((u32)x - (u32)high_signed(x, (i32)p.barrett) * p.q);

@@ -24,6 +24,8 @@ fn a_gpu_that_is_not_there_is_one_error_line_before_anything_is_read() {
         vec!["infer", "x.onnx", "--input", "x.npz"],
         vec!["bisect", "x.heron", "--input", "x.npz"],
         vec!["bench", "ops"],
+        vec!["bench", "bootstrap"],
+        vec!["bench", "model", "x.heron"],
     ] {
         let arguments = [arguments, vec!["--backend", "cuda"]].concat();
         // Where there is a GPU, the driver hides it.

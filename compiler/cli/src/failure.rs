@@ -156,6 +156,7 @@ impl From<ExecError> for Failure {
             ExecError::Verify(e) => e.into(),
             ExecError::Weights(e) => e.into(),
             ExecError::Parameters(e) => e.into(),
+            ExecError::Device(e) => e.into(),
             ExecError::Inputs(_) => Failure::new("mismatch", e.to_string()),
             e => Failure::new("malformed", e.to_string()),
         }

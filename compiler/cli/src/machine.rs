@@ -4,10 +4,21 @@ use crate::args::{BackendChoice, ServerBackend};
 use crate::console::Progress;
 use crate::failure::{Failure, Outcome};
 use heron_runtime::backend::gpu::{cuda, DeviceError, Gpu};
-use heron_runtime::backend::{Backend, Cpu};
-use heron_runtime::ckks::Ciphertext;
+use heron_runtime::backend::Cpu;
 use heron_runtime::rlwe::RlweContext;
+use heron_schedule::params::ParameterSet;
 use std::sync::Arc;
+
+/// Whether a GPU of this ring was asked for and is there: for work that makes its own contexts.
+pub fn on_gpu(asked: ServerBackend, params: &ParameterSet) -> Outcome<bool> {
+    let absent = asked == ServerBackend::Auto && cuda::count().is_err();
+    if asked == ServerBackend::Cpu || absent {
+        return Ok(false);
+    }
+    let context = RlweContext::new(params.clone())?;
+    let chosen = Machine::choose(asked, &context, &mut Progress::new(true))?;
+    Ok(matches!(chosen, Machine::Gpu(_)))
+}
 
 /// A machine that was asked for and is there.
 pub enum Machine {
@@ -74,44 +85,8 @@ impl Machine {
     }
 }
 
-fn gpu(context: &Arc<RlweContext>) -> Result<Gpu, DeviceError> {
+/// The first GPU, for a ring.
+pub fn gpu(context: &Arc<RlweContext>) -> Result<Gpu, DeviceError> {
     let device = cuda::Cuda::first(context.ring().log_n())?;
     Gpu::new(Arc::new(device), Arc::clone(context))
-}
-
-/// A backend that a schedule can run on: ciphertexts come from files and go to files.
-pub trait Place: Backend {
-    /// Brings a ciphertext there.
-    fn bring(&self, ciphertext: Ciphertext) -> Ciphertext<Self::Poly>;
-    /// Brings a ciphertext back.
-    fn fetch_back(&self, ciphertext: &Ciphertext<Self::Poly>) -> Outcome<Ciphertext>;
-    /// Waits for what was started, so that time is counted where it is spent.
-    fn settle(&self) -> Result<(), DeviceError>;
-}
-
-impl Place for Cpu {
-    fn bring(&self, ciphertext: Ciphertext) -> Ciphertext {
-        ciphertext
-    }
-    fn fetch_back(&self, ciphertext: &Ciphertext) -> Outcome<Ciphertext> {
-        Ok(ciphertext.clone())
-    }
-    fn settle(&self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-}
-
-impl Place for Gpu {
-    fn bring(&self, ct: Ciphertext) -> Ciphertext<Self::Poly> {
-        let polys = ct.polys().iter().map(|p| self.upload(p)).collect();
-        Ciphertext::from_parts(polys, ct.level(), ct.scale())
-    }
-    fn fetch_back(&self, ct: &Ciphertext<Self::Poly>) -> Outcome<Ciphertext> {
-        let polys = ct.polys().iter().map(|p| self.fetch(p));
-        let polys = polys.collect::<Result<_, _>>()?;
-        Ok(Ciphertext::from_parts(polys, ct.level(), ct.scale()))
-    }
-    fn settle(&self) -> Result<(), DeviceError> {
-        Gpu::settle(self)
-    }
 }

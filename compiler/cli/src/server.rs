@@ -2,14 +2,15 @@
 
 use crate::console::Progress;
 use crate::failure::{Failure, Outcome};
-use crate::machine::{Machine, Place};
+use crate::machine::Machine;
 use heron_runtime::backend::gpu::Gpu;
 use heron_runtime::backend::{Backend, Cpu};
 use heron_runtime::ckks::encoding::Encoder;
-use heron_runtime::ckks::{Ciphertext, Evaluator};
+use heron_runtime::ckks::{Ciphertext, Evaluator, Transfer};
 use heron_runtime::exec::key_request::program_keys;
 use heron_runtime::exec::observe::Observed;
 use heron_runtime::exec::refresh::{bootstrap_keys, Refresher};
+use heron_runtime::exec::rehearse::device_needs;
 use heron_runtime::exec::rns::Rns;
 use heron_runtime::exec::{walk, ExecError, Timing};
 use heron_runtime::rlwe::{KeyRequest, KeySet, RlweContext};
@@ -78,6 +79,10 @@ impl Server {
             Machine::Cpu(cpu) => Engine::Cpu(Prepared::new(cpu, context, keys, program)?),
             Machine::Gpu(gpu) => Engine::Gpu(Prepared::new(gpu, context, keys, program)?),
         };
+        if let Engine::Gpu(engine) = &engine {
+            // What does not fit is said now, not after hours.
+            engine.rehearse(&schedule, &encoder)?;
+        }
         Ok(Server {
             schedule,
             encoder,
@@ -116,7 +121,14 @@ impl Server {
     }
 }
 
-impl<B: Place> Prepared<B> {
+impl Prepared<Gpu> {
+    fn rehearse(&self, schedule: &Schedule, encoder: &Encoder) -> Outcome {
+        device_needs(schedule, &self.evaluator, encoder, &self.refresher)?;
+        Ok(())
+    }
+}
+
+impl<B: Transfer> Prepared<B> {
     fn new(
         backend: B,
         context: Arc<RlweContext>,
@@ -152,17 +164,22 @@ impl<B: Place> Prepared<B> {
             &refresher,
             inputs,
         )?;
+        let alone = watch.is_none();
         let mut observed = Observed::new(&mut rns, |index, number, ct: &Ciphertext<B::Poly>| {
             let failed = |what: String| ExecError::Evaluator(what);
             place.settle().map_err(|e| failed(e.to_string()))?;
             match &mut watch {
                 None => Ok(()),
                 Some(watch) => {
-                    let ct = place.fetch_back(ct).map_err(|e| failed(e.message))?;
+                    let ct = place.fetch_back(ct).map_err(|e| failed(e.to_string()))?;
                     watch(index, number, &ct)
                 }
             }
         });
+        // Who watches is shown results in the order of the program.
+        if alone {
+            observed = observed.in_batches();
+        }
         let timing = walk(server.schedule.program(), &mut observed, &mut |p| {
             progress.step(p.index, p.total, p.layer);
         });
@@ -171,7 +188,7 @@ impl<B: Place> Prepared<B> {
         let timing = timing?;
         let outputs = rns.into_outputs()?;
         let fetch = |port: &Vec<Ciphertext<B::Poly>>| {
-            let each = port.iter().map(|ct| place.fetch_back(ct));
+            let each = port.iter().map(|ct| Ok(place.fetch_back(ct)?));
             each.collect::<Outcome<Vec<Ciphertext>>>()
         };
         let outputs = outputs.iter().map(fetch).collect::<Outcome<Vec<_>>>()?;

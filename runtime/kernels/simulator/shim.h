@@ -45,3 +45,4 @@ struct Register {
     const Register register_##name("heron_" #name, sizeof(Args),                                                          \
                                    [](const void* args) { heron_##name(*static_cast<const Args*>(args)); });                \
     void heron_##name(const Args& args)
+#define HERON_LARGE_KERNEL(name, Args, blocks) HERON_KERNEL(name, Args)

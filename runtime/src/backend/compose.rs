@@ -1,8 +1,11 @@
 //! What a backend may do in one go, from its single operations: the meaning of those, and enough for a backend that has nothing better.
 
-use super::{Backend, Decomposition, LinearProduct, LinearSource, Pairs, Rotation, Switch, Triple};
-use crate::ring::Form;
+use super::{
+    Backend, Decomposition, LinearProduct, LinearSource, MapTerm, Pairs, Rotation, Switch, Triple,
+};
+use crate::ring::{Form, LimbId};
 use crate::rlwe::{RlweError, RowLimbs};
+use num_bigint::BigInt;
 
 /// See [`Backend::rotated_products`].
 ///
@@ -150,4 +153,75 @@ pub fn rotated_sums<B: Backend>(
             total.unwrap_or_else(|| (zero(), zero()))
         })
         .collect())
+}
+
+/// See [`Backend::divide_and_round_each`].
+///
+/// # Errors
+/// As [`Backend::divide_and_round`].
+pub fn divide_and_round_each<B: Backend>(
+    backend: &B,
+    polys: &[&B::Poly],
+    lo: &[LimbId],
+    factor: Option<&BigInt>,
+) -> Result<Vec<B::Poly>, RlweError> {
+    let mut results = Vec::with_capacity(polys.len());
+    for pair in polys.chunks(2) {
+        match pair {
+            [a, b] => {
+                let (a, b) = backend.divide_and_round_pair((a, b), lo, factor)?;
+                results.extend([a, b]);
+            }
+            rest => {
+                for a in rest {
+                    results.push(backend.divide_and_round(a, lo, factor)?);
+                }
+            }
+        }
+    }
+    Ok(results)
+}
+
+/// See [`Backend::rotated_sums_each`].
+///
+/// # Errors
+/// If a key lacks a limb of the row.
+pub fn rotated_sums_each<B: Backend>(
+    backend: &B,
+    ciphertexts: Vec<(Decomposition<'_, B::Poly>, &B::Poly)>,
+    babies: &[Option<Rotation<'_>>],
+    giants: &[Vec<MapTerm<'_, B::Poly>>],
+    row: &RowLimbs,
+) -> Result<Vec<Pairs<B::Poly>>, RlweError> {
+    let rotations: Vec<Rotation<'_>> = babies.iter().flatten().copied().collect();
+    let sources: Vec<_> = ciphertexts.iter().map(|(d, c0)| (d, *c0)).collect();
+    let moved = backend.rotated_products_each(&sources, &rotations, row)?;
+    drop(sources);
+    let lifted = |c: &B::Poly| {
+        let mut sum = backend.zero(&row.extended, Form::Evaluation);
+        backend.add_scaled(&mut sum, c, &row.special_product);
+        sum
+    };
+    let each = ciphertexts.iter().zip(moved).map(|((digits, c0), moved)| {
+        let mut moved = moved.into_iter();
+        let all = babies.iter().filter_map(|baby| match baby {
+            Some(_) => moved.next(),
+            None => Some((lifted(c0), lifted(digits.original))),
+        });
+        all.collect()
+    });
+    let made: Vec<Pairs<B::Poly>> = each.collect();
+    drop(ciphertexts);
+    let terms = made.iter().map(|babies| {
+        let terms = giants.iter().map(|terms| {
+            let terms = terms.iter().filter_map(|&(diagonal, baby)| {
+                let (low, high) = babies.get(baby)?;
+                Some((diagonal, low, high))
+            });
+            terms.collect()
+        });
+        terms.collect()
+    });
+    let terms: Vec<Vec<Vec<Triple<'_, B::Poly>>>> = terms.collect();
+    Ok(backend.sums_each(&terms, row))
 }

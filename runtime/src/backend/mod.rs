@@ -66,8 +66,22 @@ pub struct LinearProduct<'a, P> {
     pub plaintext: &'a P,
 }
 
+// By hand: a derived one would ask for polynomials that can be copied.
+impl<P> Clone for Switch<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for Switch<'_, P> {}
+
 /// (a, b, c), of which a·b and a·c are summed; a may be compressed ([`RnsPoly::compressed`]).
 pub type Triple<'a, P> = (&'a P, &'a P, &'a P);
+
+/// The digits of what is switched, and how.
+pub type Switched<'a, P> = (&'a Decomposition<'a, P>, Switch<'a, P>);
+
+/// A diagonal, which may be compressed, and the number of the baby it is multiplied by.
+pub type MapTerm<'a, P> = (&'a P, usize);
 
 /// Both halves of some ciphertexts.
 pub type Pairs<P> = Vec<(P, P)>;
@@ -213,5 +227,107 @@ pub trait Backend: Send + Sync {
         Self: Sized,
     {
         compose::sums(self, sums, row)
+    }
+
+    /// Most ciphertexts that are worth working on together: 1 where that gains nothing.
+    fn together(&self) -> usize {
+        1
+    }
+
+    /// [`Backend::divide_and_round`] of several polynomials, to the same limbs.
+    fn divide_and_round_each(
+        &self,
+        polys: &[&Self::Poly],
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<Vec<Self::Poly>, RlweError>
+    where
+        Self: Sized,
+    {
+        compose::divide_and_round_each(self, polys, lo, factor)
+    }
+
+    /// [`Backend::decompose`] of several polynomials.
+    fn decompose_each<'a>(
+        &self,
+        polys: &[&'a Self::Poly],
+        row: &RowLimbs,
+    ) -> Result<Vec<Decomposition<'a, Self::Poly>>, RlweError>
+    where
+        Self: Sized,
+    {
+        polys.iter().map(|a| self.decompose(a, row)).collect()
+    }
+
+    /// [`Backend::rotated_products`] of several ciphertexts by the same rotations.
+    fn rotated_products_each(
+        &self,
+        ciphertexts: &[(&Decomposition<'_, Self::Poly>, &Self::Poly)],
+        rotations: &[Rotation<'_>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<Self::Poly>>, RlweError>
+    where
+        Self: Sized,
+    {
+        let each = ciphertexts.iter();
+        each.map(|(digits, c0)| self.rotated_products(digits, c0, rotations, row))
+            .collect()
+    }
+
+    /// [`Backend::switch_and_add`] of several pairs under one rotation, each to its own sum.
+    fn switch_and_add_each(
+        &self,
+        pairs: &[(&Self::Poly, &Self::Poly)],
+        rotation: Rotation<'_>,
+        row: &RowLimbs,
+        sums: &mut [(Self::Poly, Self::Poly)],
+    ) -> Result<(), RlweError>
+    where
+        Self: Sized,
+    {
+        let mut each = pairs.iter().zip(sums);
+        each.try_for_each(|(pair, sum)| self.switch_and_add(*pair, rotation, row, sum))
+    }
+
+    /// [`Backend::switch_and_divide`] of several ciphertexts: a backend may read a key once for those that share it.
+    fn switch_and_divide_each(
+        &self,
+        switches: &[Switched<'_, Self::Poly>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<Self::Poly>, RlweError>
+    where
+        Self: Sized,
+    {
+        let each = switches.iter();
+        each.map(|(digits, switch)| self.switch_and_divide(digits, *switch, row))
+            .collect()
+    }
+
+    /// [`Backend::sums`] of several ciphertexts: a backend may read left factors once for those that share them.
+    fn sums_each(
+        &self,
+        ciphertexts: &[Vec<Vec<Triple<'_, Self::Poly>>>],
+        row: &RowLimbs,
+    ) -> Vec<Pairs<Self::Poly>>
+    where
+        Self: Sized,
+    {
+        let each = ciphertexts.iter();
+        each.map(|sums| self.sums(sums, row)).collect()
+    }
+
+    /// The first half of a linear map, for several ciphertexts (c0, c1) given as the digits of c1, and c0: for each giant step
+    /// Σ diagonal · P · rotation(c0, c1) over its terms, on the row's QP. A baby without a rotation is the ciphertext itself.
+    fn rotated_sums_each(
+        &self,
+        ciphertexts: Vec<(Decomposition<'_, Self::Poly>, &Self::Poly)>,
+        babies: &[Option<Rotation<'_>>],
+        giants: &[Vec<MapTerm<'_, Self::Poly>>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<Self::Poly>>, RlweError>
+    where
+        Self: Sized,
+    {
+        compose::rotated_sums_each(self, ciphertexts, babies, giants, row)
     }
 }

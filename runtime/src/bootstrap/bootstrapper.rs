@@ -6,6 +6,7 @@ use super::linear::LinearMap;
 use super::scales::{Rows, ScalePlan, Tuning};
 use super::BootstrapError;
 use crate::backend::{Backend, Cpu};
+use crate::ckks::batch::only;
 use crate::ckks::encoding::Encoder;
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use crate::rlwe::RlweContext;
@@ -13,6 +14,17 @@ use heron_schedule::params::Level;
 use std::collections::BTreeMap;
 
 type Ct<B> = Ciphertext<<B as Backend>::Poly>;
+type Cts<B> = Vec<Ct<B>>;
+type Two<B> = (Ct<B>, Ct<B>);
+
+fn by_reference<P>(cts: &[Ciphertext<P>]) -> Vec<&Ciphertext<P>> {
+    cts.iter().collect()
+}
+
+/// The one result of a batch of one.
+fn single<T>(results: Vec<T>) -> Result<T, BootstrapError> {
+    Ok(only("bootstrap", results)?)
+}
 
 /// Matrices, polynomial and scales of bootstrapping, encoded once. Needs no secret and no key; keys come with the evaluator.
 pub struct Bootstrapper<B: Backend = Cpu> {
@@ -90,7 +102,7 @@ impl<B: Backend> Bootstrapper<B> {
         input: &Ct<B>,
         level_out: Level,
     ) -> Result<Ct<B>, BootstrapError> {
-        self.one(evaluator, input, Kind::Full, level_out)
+        single(self.each(evaluator, &[input], Kind::Full, level_out)?)
     }
 
     /// One ciphertext with complex slots, like [`Bootstrapper::full`].
@@ -103,8 +115,9 @@ impl<B: Backend> Bootstrapper<B> {
         input: &Ct<B>,
         level_out: Level,
     ) -> Result<Ct<B>, BootstrapError> {
-        let ready = self.to_bootstrap_level(evaluator, input)?;
-        let (mut real, mut imaginary) = self.both_parts(evaluator, ready, Kind::Complex)?;
+        let ready = vec![self.to_bootstrap_level(evaluator, input)?];
+        let (real, imaginary) = self.both_parts(evaluator, ready, Kind::Complex)?;
+        let (mut real, mut imaginary) = (single(real)?, single(imaginary)?);
         evaluator.mul_imaginary_assign(&mut imaginary)?;
         evaluator.add_assign(&mut real, &imaginary)?;
         self.lower(evaluator, real, level_out)
@@ -121,16 +134,7 @@ impl<B: Backend> Bootstrapper<B> {
         b: &Ct<B>,
         level_out: Level,
     ) -> Result<(Ct<B>, Ct<B>), BootstrapError> {
-        let mut z = self.to_bootstrap_level(evaluator, a)?;
-        let mut imaginary = self.to_bootstrap_level(evaluator, b)?;
-        evaluator.mul_imaginary_assign(&mut imaginary)?;
-        evaluator.add_assign(&mut z, &imaginary)?;
-        drop(imaginary);
-        let (a, b) = self.both_parts(evaluator, z, Kind::ComplexPair)?;
-        Ok((
-            self.lower(evaluator, a, level_out)?,
-            self.lower(evaluator, b, level_out)?,
-        ))
+        single(self.pair_each(evaluator, &[(a, b)], level_out)?)
     }
 
     /// One ciphertext whose real slots repeat with period 2^log_slots: smaller matrices. What does not repeat is averaged.
@@ -144,39 +148,78 @@ impl<B: Backend> Bootstrapper<B> {
         log_slots: u32,
         level_out: Level,
     ) -> Result<Ct<B>, BootstrapError> {
-        self.one(evaluator, input, Kind::Sparse { log_slots }, level_out)
+        single(self.each(evaluator, &[input], Kind::Sparse { log_slots }, level_out)?)
     }
 
-    /// A kind whose slots are real: the coefficients' imaginary parts are nobody's.
-    fn one(
+    /// [`Bootstrapper::pair`] of several pairs at once.
+    ///
+    /// # Errors
+    /// As [`Bootstrapper::pair`].
+    pub fn pair_each(
         &self,
         evaluator: &Evaluator<B>,
-        input: &Ct<B>,
+        pairs: &[(&Ct<B>, &Ct<B>)],
+        level_out: Level,
+    ) -> Result<Vec<Two<B>>, BootstrapError> {
+        let joined = pairs.iter().map(|(a, b)| {
+            let mut z = self.to_bootstrap_level(evaluator, a)?;
+            let mut imaginary = self.to_bootstrap_level(evaluator, b)?;
+            evaluator.mul_imaginary_assign(&mut imaginary)?;
+            evaluator.add_assign(&mut z, &imaginary)?;
+            Ok(z)
+        });
+        let joined = joined.collect::<Result<Cts<B>, BootstrapError>>()?;
+        let (a, b) = self.both_parts(evaluator, joined, Kind::ComplexPair)?;
+        let each = a.into_iter().zip(b).map(|(a, b)| {
+            Ok((
+                self.lower(evaluator, a, level_out)?,
+                self.lower(evaluator, b, level_out)?,
+            ))
+        });
+        each.collect()
+    }
+
+    /// Several ciphertexts at once, of a kind whose slots are real: the coefficients' imaginary parts are nobody's.
+    ///
+    /// # Errors
+    /// As [`Bootstrapper::full`] and [`Bootstrapper::sparse`].
+    pub fn each(
+        &self,
+        evaluator: &Evaluator<B>,
+        inputs: &[&Ct<B>],
         kind: Kind,
         level_out: Level,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let ready = self.to_bootstrap_level(evaluator, input)?;
+    ) -> Result<Cts<B>, BootstrapError> {
+        let ready = inputs.iter();
+        let ready = ready.map(|input| self.to_bootstrap_level(evaluator, input));
+        let ready = ready.collect::<Result<Cts<B>, BootstrapError>>()?;
         let coefficients = self.raise(evaluator, ready, kind)?;
         let real = self.real_part(evaluator, &coefficients)?;
         drop(coefficients);
-        let output = self.reduce(evaluator, real)?;
-        self.lower(evaluator, output, level_out)
+        let outputs = self.reduce(evaluator, real)?.into_iter();
+        outputs
+            .map(|output| self.lower(evaluator, output, level_out))
+            .collect()
     }
 
     /// Real and imaginary slots, each in a ciphertext, at the highest usable level.
     fn both_parts(
         &self,
         evaluator: &Evaluator<B>,
-        input: Ct<B>,
+        inputs: Cts<B>,
         kind: Kind,
-    ) -> Result<(Ct<B>, Ct<B>), BootstrapError> {
-        let coefficients = self.raise(evaluator, input, kind)?;
-        let conjugate = evaluator.conjugate(&coefficients)?;
-        let real = evaluator.add(&coefficients, &conjugate)?;
-        // i·(conj(v) - v) = 2·Im v.
-        let mut imaginary = evaluator.sub(&conjugate, &coefficients)?;
-        drop((conjugate, coefficients));
-        evaluator.mul_imaginary_assign(&mut imaginary)?;
+    ) -> Result<(Cts<B>, Cts<B>), BootstrapError> {
+        let coefficients = self.raise(evaluator, inputs, kind)?;
+        let conjugates = evaluator.conjugate_each(&by_reference(&coefficients))?;
+        let (mut real, mut imaginary) = (Vec::new(), Vec::new());
+        for (coefficients, conjugate) in coefficients.into_iter().zip(conjugates) {
+            real.push(evaluator.add(&coefficients, &conjugate)?);
+            // i·(conj(v) - v) = 2·Im v.
+            let mut difference = evaluator.sub(&conjugate, &coefficients)?;
+            drop((conjugate, coefficients));
+            evaluator.mul_imaginary_assign(&mut difference)?;
+            imaginary.push(difference);
+        }
         Ok((
             self.reduce(evaluator, real)?,
             self.reduce(evaluator, imaginary)?,
@@ -187,15 +230,15 @@ impl<B: Backend> Bootstrapper<B> {
     fn raise(
         &self,
         evaluator: &Evaluator<B>,
-        input: Ct<B>,
+        inputs: Cts<B>,
         kind: Kind,
-    ) -> Result<Ct<B>, BootstrapError> {
+    ) -> Result<Cts<B>, BootstrapError> {
         if !self.kinds.contains(&kind) {
             return Err(BootstrapError::NotPrepared {
                 kind: kind.to_string(),
             });
         }
-        let bottom = self.slots_to_coeffs(evaluator, input, kind)?;
+        let bottom = self.slots_to_coeffs(evaluator, inputs, kind)?;
         let raised = self.mod_raise(evaluator, bottom)?;
         self.coeffs_to_slots(evaluator, raised, kind)
     }
@@ -233,28 +276,34 @@ impl<B: Backend> Bootstrapper<B> {
     pub(super) fn slots_to_coeffs(
         &self,
         evaluator: &Evaluator<B>,
-        input: Ct<B>,
+        inputs: Cts<B>,
         kind: Kind,
-    ) -> Result<Ct<B>, BootstrapError> {
+    ) -> Result<Cts<B>, BootstrapError> {
         let (_, stages) = stages(evaluator.context().params(), &self.rows, kind);
-        let mut ct = input;
+        let mut cts = inputs;
         for stage in &stages {
-            ct = self.map(stage)?.apply(evaluator, &ct)?;
+            cts = self.map(stage)?.apply_each(evaluator, &cts)?;
         }
-        Ok(ct)
+        Ok(cts)
     }
 
-    /// Reads a row-0 ciphertext modulo the top row's modulus: message + q0·I, |I| ≤ 16 thanks to the sparse secret it is under meanwhile
+    /// Reads row-0 ciphertexts modulo the top row's modulus: message + q0·I, |I| ≤ 16 thanks to the sparse secret they are under meanwhile
     /// (eprint 2022/024).
     pub(super) fn mod_raise(
         &self,
         evaluator: &Evaluator<B>,
-        input: Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let sparse = evaluator.switch_to_sparse(&input)?;
-        let raised = evaluator.raise_modulus(&sparse, evaluator.context().params().top())?;
-        let mut dense = evaluator.switch_to_dense(&raised)?;
-        dense.set_scale(self.plan.raised);
+        inputs: Cts<B>,
+    ) -> Result<Cts<B>, BootstrapError> {
+        let sparse = evaluator.switch_to_sparse_each(&by_reference(&inputs))?;
+        drop(inputs);
+        let top = evaluator.context().params().top();
+        let raised = sparse.iter().map(|ct| evaluator.raise_modulus(ct, top));
+        let raised = raised.collect::<Result<Cts<B>, CkksError>>()?;
+        drop(sparse);
+        let mut dense = evaluator.switch_to_dense_each(&by_reference(&raised))?;
+        for ct in &mut dense {
+            ct.set_scale(self.plan.raised);
+        }
         Ok(dense)
     }
 
@@ -262,53 +311,60 @@ impl<B: Backend> Bootstrapper<B> {
     pub(super) fn coeffs_to_slots(
         &self,
         evaluator: &Evaluator<B>,
-        input: Ct<B>,
+        inputs: Cts<B>,
         kind: Kind,
-    ) -> Result<Ct<B>, BootstrapError> {
+    ) -> Result<Cts<B>, BootstrapError> {
         let params = evaluator.context().params();
         let (stages, _) = stages(params, &self.rows, kind);
-        let mut ct = input;
+        let mut cts = inputs;
         for (position, stage) in stages.iter().enumerate() {
             if position + 1 == stages.len() {
                 for step in kind.trace(params) {
-                    let turned = evaluator.rotate(&ct, RotationStep(step))?;
-                    evaluator.add_assign(&mut ct, &turned)?;
+                    let turned = evaluator.rotate_each(&by_reference(&cts), RotationStep(step))?;
+                    for (ct, turned) in cts.iter_mut().zip(&turned) {
+                        evaluator.add_assign(ct, turned)?;
+                    }
                 }
             }
-            ct = self.map(stage)?.apply(evaluator, &ct)?;
+            cts = self.map(stage)?.apply_each(evaluator, &cts)?;
         }
-        Ok(ct)
+        Ok(cts)
     }
 
-    /// 2·Re of CoeffsToSlots' result.
+    /// 2·Re of CoeffsToSlots' results.
     pub(super) fn real_part(
         &self,
         evaluator: &Evaluator<B>,
-        coefficients: &Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let conjugate = evaluator.conjugate(coefficients)?;
-        Ok(evaluator.add(coefficients, &conjugate)?)
+        coefficients: &[Ct<B>],
+    ) -> Result<Cts<B>, BootstrapError> {
+        let conjugates = evaluator.conjugate_each(&by_reference(coefficients))?;
+        let each = coefficients.iter().zip(&conjugates);
+        each.map(|(a, b)| Ok(evaluator.add(a, b)?)).collect()
     }
 
-    /// EvalMod: the message at the highest usable level's canonical scale.
+    /// EvalMod: the messages at the highest usable level's canonical scale.
     pub(super) fn reduce(
         &self,
         evaluator: &Evaluator<B>,
-        mut part: Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
-        part.set_scale(self.plan.y);
-        let mut sine = self.eval_mod.evaluate(evaluator, &part)?;
-        drop(part);
-        if !sine.scale().agrees_with(self.plan.sine) {
-            return Err(CkksError::ScaleMismatch {
-                op: "the end of EvalMod",
-                lhs: sine.scale().log2(),
-                rhs: self.plan.sine.log2(),
-            }
-            .into());
+        mut parts: Cts<B>,
+    ) -> Result<Cts<B>, BootstrapError> {
+        for part in &mut parts {
+            part.set_scale(self.plan.y);
         }
-        sine.set_scale(evaluator.context().params().scale(self.rows.out)?);
-        Ok(sine)
+        let mut sines = self.eval_mod.evaluate_each(evaluator, &parts)?;
+        drop(parts);
+        for sine in &mut sines {
+            if !sine.scale().agrees_with(self.plan.sine) {
+                return Err(CkksError::ScaleMismatch {
+                    op: "the end of EvalMod",
+                    lhs: sine.scale().log2(),
+                    rhs: self.plan.sine.log2(),
+                }
+                .into());
+            }
+            sine.set_scale(evaluator.context().params().scale(self.rows.out)?);
+        }
+        Ok(sines)
     }
 
     /// Every encoded diagonal of every matrix.

@@ -4,7 +4,7 @@ use super::cosine::Cosine;
 use super::split::{Leaf, Split};
 use super::BootstrapError;
 use crate::backend::Backend;
-use crate::ckks::{Ciphertext, Evaluator};
+use crate::ckks::{Ciphertext, Evaluator, ProductSum};
 use crate::ring::Form;
 use heron_schedule::params::{Level, Scale};
 
@@ -18,6 +18,7 @@ pub struct EvalMod {
 }
 
 type Ct<B> = Ciphertext<<B as Backend>::Poly>;
+type Cts<B> = Vec<Ct<B>>;
 
 const RANGE: BootstrapError = BootstrapError::Circuit {
     what: "a scale leaves its bounds in EvalMod",
@@ -36,91 +37,192 @@ impl EvalMod {
         })
     }
 
-    /// sin(2πt) for every slot, 6 + doublings rows below `y`, from y without its shift: the ciphertext holds t/half_width.
+    /// sin(2πt) for every slot of each ciphertext, 6 + doublings rows below `y`, from y without its shift: the ciphertexts, all at one level
+    /// and scale, hold t/half_width.
     ///
     /// # Errors
     /// No relinearisation key at one of the rows.
-    pub fn evaluate<B: Backend>(
+    pub fn evaluate_each<B: Backend>(
         &self,
         evaluator: &Evaluator<B>,
-        t: &Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let mut y = t.clone();
-        evaluator.add_constant_assign(&mut y, -0.25 / self.cosine.half_width())?;
-        let double = |x: &Ct<B>| evaluator.mul_sum(&[(x, x)], 2, -1.0);
-        let u = double(&y)?;
-        drop(y);
-        let mut value = self.polynomial(evaluator, &u)?;
-        for _ in 0..self.cosine.doublings {
-            value = double(&value)?;
+        t: &[Ct<B>],
+    ) -> Result<Cts<B>, BootstrapError> {
+        let mut y = t.to_vec();
+        for y in &mut y {
+            evaluator.add_constant_assign(y, -0.25 / self.cosine.half_width())?;
         }
-        Ok(value)
+        let u = doubled(evaluator, &y)?;
+        drop(y);
+        let mut values = self.polynomial(evaluator, &u)?;
+        for _ in 0..self.cosine.doublings {
+            values = doubled(evaluator, &values)?;
+        }
+        Ok(values)
     }
 
     /// Σ c_k T_k(u), five rows below u.
     fn polynomial<B: Backend>(
         &self,
         ev: &Evaluator<B>,
-        u: &Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
-        let double = |x: &Ct<B>| ev.mul_sum(&[(x, x)], 2, -1.0);
-        let low = |ct: &Ct<B>, by: u8| drop_rows(ev, ct, by);
-        let t2 = double(u)?;
-        let t1 = low(u, 1)?;
+        u: &[Ct<B>],
+    ) -> Result<Cts<B>, BootstrapError> {
+        let t2 = doubled(ev, u)?;
+        let t1 = lowered(ev, u, 1)?;
         // T_3 = 2·T_1·T_2 - T_1, the subtraction before the division.
-        let mut t3 = ev.tensor_sum(&[(&t1, &t2)])?;
-        ev.mul_integer_assign(&mut t3, 2);
-        let mut shifted = t1.clone();
-        ev.mul_constant_assign(&mut shifted, 1.0, t2.scale())?;
-        ev.sub_assign(&mut t3, &shifted)?;
-        drop(shifted);
-        let t3 = ev.relinearise_and_rescale(t3)?;
-        let t4 = double(&t2)?;
-        let t8 = double(&t4)?;
-        let t16 = double(&t8)?;
+        let t3 = t1.iter().zip(&t2).map(|(t1, t2)| {
+            let mut t3 = ev.tensor_sum(&[(t1, t2)])?;
+            ev.mul_integer_assign(&mut t3, 2);
+            let mut shifted = t1.clone();
+            ev.mul_constant_assign(&mut shifted, 1.0, t2.scale())?;
+            ev.sub_assign(&mut t3, &shifted)?;
+            Ok(t3)
+        });
+        let t3 = t3.collect::<Result<Cts<B>, BootstrapError>>()?;
+        drop(t1);
+        let t3 = ev.relinearise_and_rescale_each(t3)?;
+        let t4 = doubled(ev, &t2)?;
+        let t8 = doubled(ev, &t4)?;
+        let t16 = doubled(ev, &t8)?;
 
-        // Scales of products and factors, from the value's backwards.
-        let row = |ct: &Ct<B>| ct.level();
-        let before = |level: Level, after: Scale| -> Result<Scale, BootstrapError> {
-            let ratio = ev.context().params().rescaled(level, Scale::ONE)?;
-            after.over(ratio).ok_or(RANGE)
-        };
-        let over = |a: Scale, b: &Ct<B>| a.over(b.scale()).ok_or(RANGE);
-        let last = before(row(&t16), self.value)?;
-        let q_product = before(row(&t8), over(last, &t16)?)?;
-        let r_product = before(row(&t8), over(last, &t8)?)?;
+        let mut products = Vec::with_capacity(u.len());
+        let mut firsts = Vec::with_capacity(u.len());
+        for i in 0..u.len() {
+            let powers = Powers {
+                low: [&u[i], &t2[i], &t3[i], &t4[i]],
+                t8: &t8[i],
+                t16: &t16[i],
+            };
+            let (q, r) = self.quotient_and_rest(ev, &powers)?;
+            products.push(q);
+            firsts.push(r);
+        }
+        let q = ev.relinearise_and_rescale_each(products)?;
+        let r1 = ev.relinearise_and_rescale_each(firsts)?;
+        let mut sums = Vec::with_capacity(u.len());
+        for (i, (q, r1)) in q.into_iter().zip(r1).enumerate() {
+            let powers = Powers {
+                low: [&u[i], &t2[i], &t3[i], &t4[i]],
+                t8: &t8[i],
+                t16: &t16[i],
+            };
+            sums.push(self.last_sum(ev, &powers, &q, &r1)?);
+        }
+        drop((t2, t3, t4, t8, t16));
+        Ok(ev.relinearise_and_rescale_each(sums)?)
+    }
 
-        let leaf_row = row(&t4);
-        let powers = [u, &t2, &t3, &t4];
-        let factor = |leaf: &Leaf, scale: Scale| -> Result<Ct<B>, BootstrapError> {
-            let limbs = &ev.context().row(leaf_row)?.limbs;
-            let zero = || ev.backend().zero(limbs, Form::Evaluation);
-            let scale = before(leaf_row, scale)?;
-            let mut sum = Ciphertext::from_parts(vec![zero(), zero()], leaf_row, scale);
-            add_combination(ev, &mut sum, leaf, &powers)?;
-            Ok(ev.rescale(&sum)?)
-        };
-        let q1 = factor(&self.split.q1, over(q_product, &t8)?)?;
-        let qa = factor(&self.split.qa, over(q_product, &t4)?)?;
-        let sa = factor(&self.split.sa, over(r_product, &t4)?)?;
-        let ra = factor(&self.split.ra, over(last, &t4)?)?;
-
-        let lower = low(&t4, 1)?;
-        let mut q = ev.tensor_sum(&[(&q1, &t8), (&qa, &lower)])?;
+    /// q1·T_8 + qa·T_4 + qb and sa·T_4 + sb, before relinearisation.
+    fn quotient_and_rest<B: Backend>(
+        &self,
+        ev: &Evaluator<B>,
+        powers: &Powers<'_, B>,
+    ) -> Result<(Ct<B>, Ct<B>), BootstrapError> {
+        let (t4, t8) = (powers.low[3], powers.t8);
+        let scales = self.scales(ev, powers)?;
+        let q1 = factor(ev, &self.split.q1, powers, over(scales.q_product, t8)?)?;
+        let qa = factor(ev, &self.split.qa, powers, over(scales.q_product, t4)?)?;
+        let sa = factor(ev, &self.split.sa, powers, over(scales.r_product, t4)?)?;
+        let lower = drop_rows(ev, t4, 1)?;
+        let mut q = ev.tensor_sum(&[(&q1, t8), (&qa, &lower)])?;
         drop((q1, qa));
-        add_combination(ev, &mut q, &self.split.qb, &powers)?;
-        let q = ev.relinearise_and_rescale(q)?;
+        add_combination(ev, &mut q, &self.split.qb, &powers.low)?;
         let mut r1 = ev.tensor_sum(&[(&sa, &lower)])?;
         drop((sa, lower));
-        add_combination(ev, &mut r1, &self.split.sb, &powers)?;
-        let r1 = ev.relinearise_and_rescale(r1)?;
-
-        let (ra, t8, lower) = (low(&ra, 1)?, low(&t8, 1)?, low(&t4, 2)?);
-        let mut p = ev.tensor_sum(&[(&q, &t16), (&r1, &t8), (&ra, &lower)])?;
-        drop((q, t16, r1, t8, ra, lower));
-        add_combination(ev, &mut p, &self.split.rb, &powers)?;
-        Ok(ev.relinearise_and_rescale(p)?)
+        add_combination(ev, &mut r1, &self.split.sb, &powers.low)?;
+        Ok((q, r1))
     }
+
+    /// q·T_16 + r1·T_8 + ra·T_4 + rb, before relinearisation.
+    fn last_sum<B: Backend>(
+        &self,
+        ev: &Evaluator<B>,
+        powers: &Powers<'_, B>,
+        q: &Ct<B>,
+        r1: &Ct<B>,
+    ) -> Result<Ct<B>, BootstrapError> {
+        let t4 = powers.low[3];
+        let scales = self.scales(ev, powers)?;
+        let ra = factor(ev, &self.split.ra, powers, over(scales.last, t4)?)?;
+        let ra = drop_rows(ev, &ra, 1)?;
+        let (t8, lower) = (drop_rows(ev, powers.t8, 1)?, drop_rows(ev, t4, 2)?);
+        let mut p = ev.tensor_sum(&[(q, powers.t16), (r1, &t8), (&ra, &lower)])?;
+        drop((ra, t8, lower));
+        add_combination(ev, &mut p, &self.split.rb, &powers.low)?;
+        Ok(p)
+    }
+
+    /// Scales of products, from the value's backwards.
+    fn scales<B: Backend>(
+        &self,
+        ev: &Evaluator<B>,
+        powers: &Powers<'_, B>,
+    ) -> Result<Scales, BootstrapError> {
+        let last = before(ev, powers.t16.level(), self.value)?;
+        let level = powers.t8.level();
+        Ok(Scales {
+            last,
+            q_product: before(ev, level, over(last, powers.t16)?)?,
+            r_product: before(ev, level, over(last, powers.t8)?)?,
+        })
+    }
+}
+
+/// T_1 to T_4, T_8 and T_16 of one ciphertext.
+struct Powers<'a, B: Backend> {
+    low: [&'a Ct<B>; 4],
+    t8: &'a Ct<B>,
+    t16: &'a Ct<B>,
+}
+
+/// Scales that products have before their rescaling.
+struct Scales {
+    last: Scale,
+    q_product: Scale,
+    r_product: Scale,
+}
+
+/// 2·x² - 1.
+fn doubled<B: Backend>(ev: &Evaluator<B>, x: &[Ct<B>]) -> Result<Cts<B>, BootstrapError> {
+    let sums = x.iter().map(|x| ProductSum {
+        pairs: vec![(x, x)],
+        factor: 2,
+        constant: -1.0,
+    });
+    Ok(ev.mul_sum_each(&sums.collect::<Vec<_>>())?)
+}
+
+fn lowered<B: Backend>(ev: &Evaluator<B>, cts: &[Ct<B>], by: u8) -> Result<Cts<B>, BootstrapError> {
+    cts.iter().map(|ct| drop_rows(ev, ct, by)).collect()
+}
+
+/// The scale before the rescaling from `level` that has it become `after`.
+fn before<B: Backend>(
+    ev: &Evaluator<B>,
+    level: Level,
+    after: Scale,
+) -> Result<Scale, BootstrapError> {
+    let ratio = ev.context().params().rescaled(level, Scale::ONE)?;
+    after.over(ratio).ok_or(RANGE)
+}
+
+fn over<P>(a: Scale, b: &Ciphertext<P>) -> Result<Scale, BootstrapError> {
+    a.over(b.scale()).ok_or(RANGE)
+}
+
+/// A leaf of the split as a ciphertext one row below T_4, at a scale.
+fn factor<B: Backend>(
+    ev: &Evaluator<B>,
+    leaf: &Leaf,
+    powers: &Powers<'_, B>,
+    scale: Scale,
+) -> Result<Ct<B>, BootstrapError> {
+    let row = powers.low[3].level();
+    let limbs = &ev.context().row(row)?.limbs;
+    let zero = || ev.backend().zero(limbs, Form::Evaluation);
+    let scale = before(ev, row, scale)?;
+    let mut sum = Ciphertext::from_parts(vec![zero(), zero()], row, scale);
+    add_combination(ev, &mut sum, leaf, &powers.low)?;
+    Ok(ev.rescale(&sum)?)
 }
 
 /// Forgets the limbs that the row `by` rows down lacks; message and scale stay.

@@ -5,7 +5,7 @@
 
 use super::diagonals::Diagonals;
 use super::BootstrapError;
-use crate::backend::{Backend, Rotation, Triple};
+use crate::backend::{Backend, MapTerm, Pairs, Rotation};
 use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use crate::ring::GaloisElement;
@@ -134,111 +134,106 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
         self.diagonals.iter().flatten()
     }
 
-    /// The map applied to the slots, one row down: scale · plaintext scale · Q(level - 1)/Q(level).
+    /// The map applied to the slots of several ciphertexts, one row down: scale · plaintext scale · Q(level - 1)/Q(level).
     ///
     /// # Errors
     /// A ciphertext of another row, or a rotation without a key.
-    pub fn apply<B: Backend<Poly = P>>(
+    pub fn apply_each<B: Backend<Poly = P>>(
         &self,
         evaluator: &Evaluator<B>,
-        input: &Ct<B>,
-    ) -> Result<Ct<B>, BootstrapError> {
+        inputs: &[Ct<B>],
+    ) -> Result<Vec<Ct<B>>, BootstrapError> {
         let context = evaluator.context();
         let backend = evaluator.backend();
         let row = context.row(self.level)?;
         let target = context.row(Level(self.level.0.saturating_sub(1)))?;
-        let [c0, c1] = input.polys() else {
-            return Err(BootstrapError::Circuit {
-                what: "a linear map takes a relinearised ciphertext",
-            });
-        };
-        if input.level() != self.level {
-            return Err(CkksError::LevelMismatch {
-                op: "linear map",
-                lhs: self.level,
-                rhs: input.level(),
+        let mut halves = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let [c0, c1] = input.polys() else {
+                return Err(BootstrapError::Circuit {
+                    what: "a linear map takes a relinearised ciphertext",
+                });
+            };
+            if input.level() != self.level {
+                return Err(CkksError::LevelMismatch {
+                    op: "linear map",
+                    lhs: self.level,
+                    rhs: input.level(),
+                }
+                .into());
             }
-            .into());
+            halves.push((c0, c1));
         }
         let element = |step: i64| evaluator.rotation_element(RotationStep(step));
-        let digits = backend.decompose(c1, row)?;
-        let mut rotations = Vec::new();
+        let zero = || backend.zero(&row.extended, crate::ring::Form::Evaluation);
+        let mut babies = Vec::with_capacity(self.steps.babies.len());
         for &step in &self.steps.babies {
             let element = element(step);
-            if element.value() != 1 {
-                let key = evaluator.keys().get(KeyKind::Galois(element))?;
-                rotations.push(Rotation { element, key });
-            }
-        }
-        let mut moved = backend
-            .rotated_products(&digits, c0, &rotations, row)?
-            .into_iter();
-        let mut babies: Vec<(P, P)> = Vec::with_capacity(self.steps.babies.len());
-        for &step in &self.steps.babies {
-            let lifted = |c: &P| {
-                let mut sum = backend.zero(&row.extended, crate::ring::Form::Evaluation);
-                backend.add_scaled(&mut sum, c, &row.special_product);
-                sum
-            };
-            babies.push(match element(step).value() {
-                1 => (lifted(c0), lifted(c1)),
-                _ => moved.next().ok_or(BootstrapError::Circuit {
-                    what: "a rotation gave no result",
-                })?,
+            babies.push(match element.value() {
+                1 => None,
+                _ => {
+                    let key = evaluator.keys().get(KeyKind::Galois(element))?;
+                    Some(Rotation { element, key })
+                }
             });
         }
-        drop(digits);
-        let terms: Vec<Vec<Triple<'_, P>>> = self
-            .steps
-            .giants
-            .iter()
-            .zip(&self.diagonals)
-            .map(|((_, positions), diagonals)| {
-                positions
-                    .iter()
-                    .zip(diagonals)
-                    .filter_map(|(&position, diagonal)| {
-                        let (low, high) = babies.get(position)?;
-                        Some((diagonal, low, high))
-                    })
-                    .collect()
-            })
-            .collect();
-        let products = backend.sums(&terms, row);
-        drop(terms);
-        drop(babies);
-        let mut sum: Option<(P, P)> = None;
+        let giants = self.steps.giants.iter().zip(&self.diagonals);
+        let giants = giants.map(|((_, positions), diagonals)| {
+            let terms = diagonals.iter().zip(positions.iter().copied());
+            terms.collect()
+        });
+        let giants: Vec<Vec<MapTerm<'_, P>>> = giants.collect();
+        let high: Vec<&P> = halves.iter().map(|&(_, c1)| c1).collect();
+        let digits = backend.decompose_each(&high, row)?.into_iter();
+        let sources = digits.zip(halves.iter().map(|&(c0, _)| c0)).collect();
+        let products = backend.rotated_sums_each(sources, &babies, &giants, row)?;
+        let mut products: Vec<_> = products.into_iter().map(Vec::into_iter).collect();
+        // One for each input; none before the first giant step.
+        let mut sums: Pairs<P> = Vec::new();
         let mut turned = Vec::new();
-        for ((giant, _), (low, high)) in self.steps.giants.iter().zip(products) {
+        for (giant, _) in &self.steps.giants {
             let element = element(*giant);
+            let each: Pairs<P> = products.iter_mut().filter_map(Iterator::next).collect();
             if element.value() != 1 {
-                turned.push((element, low, high));
+                turned.push((element, each));
                 continue;
             }
-            match &mut sum {
-                None => sum = Some((low, high)),
-                Some((a, b)) => {
-                    backend.add_assign(a, &low);
-                    backend.add_assign(b, &high);
-                }
+            if sums.is_empty() {
+                sums = each;
+                continue;
+            }
+            for ((a, b), (low, high)) in sums.iter_mut().zip(&each) {
+                backend.add_assign(a, low);
+                backend.add_assign(b, high);
             }
         }
-        for (element, low, high) in turned {
+        for (element, each) in turned {
             let key = evaluator.keys().get(KeyKind::Galois(element))?;
-            let divided = backend.divide_and_round(&high, &row.limbs, None)?;
-            let zero = || backend.zero(&row.extended, crate::ring::Form::Evaluation);
-            let sum = sum.get_or_insert_with(|| (zero(), zero()));
-            backend.switch_and_add((&low, &divided), Rotation { element, key }, row, sum)?;
+            let high: Vec<&P> = each.iter().map(|(_, high)| high).collect();
+            let divided = backend.divide_and_round_each(&high, &row.limbs, None)?;
+            if sums.is_empty() {
+                sums = inputs.iter().map(|_| (zero(), zero())).collect();
+            }
+            let pairs = each.iter().zip(&divided);
+            let pairs: Vec<_> = pairs.map(|((low, _), high)| (low, high)).collect();
+            let rotation = Rotation { element, key };
+            backend.switch_and_add_each(&pairs, rotation, row, &mut sums)?;
         }
-        let (low, high) = sum.ok_or(BootstrapError::Circuit {
-            what: "a linear map has no diagonal",
-        })?;
-        let scale = input
-            .scale()
-            .times(self.scale)
-            .ok_or(CkksError::ScaleRange { op: "linear map" })?;
-        let scale = context.params().rescaled(self.level, scale)?;
-        let (low, high) = backend.divide_and_round_pair((&low, &high), &target.limbs, None)?;
-        Ok(Ciphertext::from_parts(vec![low, high], target.level, scale))
+        if sums.len() != inputs.len() {
+            return Err(BootstrapError::Circuit {
+                what: "a linear map has no diagonal",
+            });
+        }
+        let both: Vec<&P> = sums.iter().flat_map(|(low, high)| [low, high]).collect();
+        let divided = backend.divide_and_round_each(&both, &target.limbs, None)?;
+        let mut divided = divided.into_iter();
+        let each = inputs.iter().map(|input| {
+            let scale = input.scale().times(self.scale);
+            let scale = scale.ok_or(CkksError::ScaleRange { op: "linear map" })?;
+            let scale = context.params().rescaled(self.level, scale)?;
+            let polys = divided.by_ref().take(2).collect();
+            Ok(Ciphertext::from_parts(polys, target.level, scale))
+        });
+        each.collect()
     }
 }

@@ -1,8 +1,10 @@
 //! How good and how fast a bootstrap is: real keys, random slots, errors after decryption. For the bench and for `heron bench bootstrap`.
 
 use super::{requirements, BootstrapError, Bootstrapper, Kind, Tuning};
+use crate::backend::gpu::DeviceError;
+use crate::backend::Cpu;
 use crate::ckks::encoding::{Complex, Encoder};
-use crate::ckks::{Basis, Ciphertext, Evaluator, Plaintext};
+use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, Transfer};
 use crate::client::ClientKey;
 use crate::ring::RandomSource;
 use crate::rlwe::{KeyKind, KeyRequest, RlweContext};
@@ -47,12 +49,12 @@ pub struct Measurement {
 }
 
 /// A client, a server and a bootstrapper in one, for measuring.
-pub struct Bench {
+pub struct Bench<B: Transfer = Cpu> {
     context: Arc<RlweContext>,
     encoder: Encoder,
     client: ClientKey,
-    evaluator: Evaluator,
-    bootstrapper: Bootstrapper,
+    evaluator: Evaluator<B>,
+    bootstrapper: Bootstrapper<B>,
     random: RandomSource,
     /// Size of all evaluation keys but those of the products that prove the levels.
     pub key_bytes: u64,
@@ -75,7 +77,26 @@ impl Bench {
         kinds: &[Kind],
         random: RandomSource,
     ) -> Result<Bench, BootstrapError> {
+        Bench::on(params, tuning, kinds, random, |context| {
+            Ok(Cpu::new(Arc::clone(context)))
+        })
+    }
+}
+
+impl<B: Transfer> Bench<B> {
+    /// As [`Bench::new`], on the backend that `machine` makes for the ring.
+    ///
+    /// # Errors
+    /// A parameter set without bootstrapping, or no such machine.
+    pub fn on(
+        params: ParameterSet,
+        tuning: Tuning,
+        kinds: &[Kind],
+        random: RandomSource,
+        machine: impl FnOnce(&Arc<RlweContext>) -> Result<B, DeviceError>,
+    ) -> Result<Bench<B>, BootstrapError> {
         let context = RlweContext::new(params)?;
+        let backend = machine(&context).map_err(CkksError::from)?;
         let encoder = Encoder::for_ring(context.ring())?;
         let client = ClientKey::generate(Arc::clone(&context), &random.derive("client", &[]));
         let mut request = requirements(context.params(), tuning, kinds)?;
@@ -88,9 +109,10 @@ impl Bench {
         let keys = client.evaluation_keys(&request, &random.derive("keys", &[]))?;
         let keygen_seconds = start.elapsed().as_secs_f64();
         let (key_bytes, count) = (keys.bytes(), keys.len());
-        let evaluator = Evaluator::new(Arc::clone(&context), Arc::new(keys));
+        let evaluator = Evaluator::on(backend, Arc::clone(&context), Arc::new(keys));
         let start = Instant::now();
         let bootstrapper = Bootstrapper::new(&context, evaluator.backend(), tuning, kinds)?;
+        settle(evaluator.backend())?;
         Ok(Bench {
             prepare_seconds: start.elapsed().as_secs_f64(),
             context,
@@ -103,6 +125,11 @@ impl Bench {
             keys: count,
             keygen_seconds,
         })
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        self.evaluator.backend()
     }
 
     /// The parameter set.
@@ -137,36 +164,38 @@ impl Bench {
                 self.values(log_slots, slots, 2 * seed + 1),
             );
             let ct = self.encrypt(&a, 2 * seed)?;
+            let backend = self.evaluator.backend();
             let start;
             let (mut results, ev) = (Vec::new(), &self.evaluator);
             match kind {
                 Kind::Full => {
+                    settle(backend)?;
                     start = Instant::now();
                     results.push((self.bootstrapper.full(ev, &ct, top)?, &a));
                 }
                 Kind::Complex => {
+                    settle(backend)?;
                     start = Instant::now();
                     results.push((self.bootstrapper.complex(ev, &ct, top)?, &a));
                 }
                 Kind::Sparse { log_slots } => {
+                    settle(backend)?;
                     start = Instant::now();
                     results.push((self.bootstrapper.sparse(ev, &ct, log_slots, top)?, &a));
                 }
                 Kind::ComplexPair => {
                     let other = self.encrypt(&b, 2 * seed + 1)?;
+                    settle(backend)?;
                     start = Instant::now();
                     let (first, second) = self.bootstrapper.pair(ev, &ct, &other, top)?;
                     results.push((first, &a));
                     results.push((second, &b));
                 }
             }
+            settle(backend)?;
             times.push(start.elapsed().as_secs_f64());
             for (ct, expected) in &results {
-                errors.add(
-                    &self.client.decrypt_slots(&self.encoder, ct, log_slots)?,
-                    expected,
-                    slots,
-                );
+                errors.add(&self.decrypt(ct, log_slots)?, expected, slots);
             }
             if vector == 0 {
                 if let Some((ct, expected)) = results.pop() {
@@ -192,6 +221,40 @@ impl Bench {
         })
     }
 
+    /// Median and shortest time of bootstrapping `count` ciphertexts of real slots at once, over `runs` runs after one that is not timed.
+    ///
+    /// # Errors
+    /// If [`Kind::Full`] was not prepared.
+    pub fn together(&self, count: usize, runs: usize) -> Result<(f64, f64), BootstrapError> {
+        let (backend, top) = (self.backend(), self.bootstrapper.rows().out);
+        let log_slots = Kind::Full.log_slots(self.params());
+        let each = (0..count as u64).map(|i| {
+            let values = self.values(log_slots, Slots::Real, i);
+            self.encrypt(&values, i)
+        });
+        let cts = each.collect::<Result<Vec<_>, _>>()?;
+        let cts: Vec<_> = cts.iter().collect();
+        let mut times = Vec::new();
+        for run in 0..=runs.max(1) {
+            settle(backend)?;
+            let start = Instant::now();
+            let results = self
+                .bootstrapper
+                .each(&self.evaluator, &cts, Kind::Full, top)?;
+            settle(backend)?;
+            if run > 0 {
+                times.push(start.elapsed().as_secs_f64());
+            }
+            drop(results);
+        }
+        times.sort_by(f64::total_cmp);
+        let median = times.get(times.len() / 2).copied();
+        Ok((
+            median.unwrap_or(f64::NAN),
+            times.first().copied().unwrap_or(f64::NAN),
+        ))
+    }
+
     /// Time of each step of one full bootstrap by the caller's clock: SlotsToCoeffs, ModRaise with its two key switches, CoeffsToSlots
     /// with the conjugation, EvalMod.
     ///
@@ -205,31 +268,32 @@ impl Bench {
         let ct = self.encrypt(&self.values(log_slots, Slots::Real, 0), 0)?;
         let (b, ev) = (&self.bootstrapper, &self.evaluator);
         let mut last = clock();
-        let mut lap = || {
+        let mut lap = || -> Result<f64, BootstrapError> {
+            settle(ev.backend())?;
             let now = clock();
-            now - std::mem::replace(&mut last, now)
+            Ok(now - std::mem::replace(&mut last, now))
         };
-        let bottom = b.slots_to_coeffs(ev, ct, Kind::Full)?;
-        let stc = lap();
+        let bottom = b.slots_to_coeffs(ev, vec![ct], Kind::Full)?;
+        let stc = lap()?;
         let raised = b.mod_raise(ev, bottom)?;
-        let raise = lap();
+        let raise = lap()?;
         let slots = b.coeffs_to_slots(ev, raised, Kind::Full)?;
         let real = b.real_part(ev, &slots)?;
         drop(slots);
-        let cts = lap();
+        let cts = lap()?;
         b.reduce(ev, real)?;
         Ok([
             ("slots_to_coeffs", stc),
             ("mod_raise", raise),
             ("coeffs_to_slots", cts),
-            ("eval_mod", lap()),
+            ("eval_mod", lap()?),
         ])
     }
 
     /// Multiplies the result by fresh vectors until no level is left.
     fn products(
         &self,
-        mut ct: Ciphertext,
+        mut ct: Ciphertext<B::Poly>,
         expected: &[Complex],
         log_slots: u32,
         slots: Slots,
@@ -250,11 +314,7 @@ impl Bench {
             }
         }
         let mut errors = Errors::default();
-        errors.add(
-            &self.client.decrypt_slots(&self.encoder, &ct, log_slots)?,
-            &expected,
-            slots,
-        );
+        errors.add(&self.decrypt(&ct, log_slots)?, &expected, slots);
         Ok(-(errors.sum / errors.count).log2())
     }
 
@@ -273,7 +333,18 @@ impl Bench {
         words.chunks(2).map(value).collect()
     }
 
-    fn encrypt(&self, slots: &[Complex], seed: u64) -> Result<Ciphertext, BootstrapError> {
+    /// Slots of a ciphertext that was brought back.
+    fn decrypt(
+        &self,
+        ct: &Ciphertext<B::Poly>,
+        log_slots: u32,
+    ) -> Result<Vec<Complex>, BootstrapError> {
+        let back = self.evaluator.backend().fetch_back(ct);
+        let back = back.map_err(CkksError::from)?;
+        Ok(self.client.decrypt_slots(&self.encoder, &back, log_slots)?)
+    }
+
+    fn encrypt(&self, slots: &[Complex], seed: u64) -> Result<Ciphertext<B::Poly>, BootstrapError> {
         self.encrypt_at(slots, self.bootstrapper.rows().input, seed)
     }
 
@@ -282,7 +353,7 @@ impl Bench {
         slots: &[Complex],
         level: Level,
         seed: u64,
-    ) -> Result<Ciphertext, BootstrapError> {
+    ) -> Result<Ciphertext<B::Poly>, BootstrapError> {
         let scale = self.params().scale(level)?;
         let message = Plaintext::encode(
             &self.context,
@@ -292,10 +363,14 @@ impl Bench {
             scale,
             Basis::Row,
         )?;
-        Ok(self
-            .client
-            .encrypt(&message, &self.random.derive("encrypt", &[seed]))?)
+        let random = self.random.derive("encrypt", &[seed]);
+        let fresh = self.client.encrypt(&message, &random)?;
+        Ok(self.evaluator.backend().bring(fresh))
     }
+}
+
+fn settle<B: Transfer>(backend: &B) -> Result<(), BootstrapError> {
+    Ok(backend.settle().map_err(CkksError::from)?)
 }
 
 /// log2 of the probability that any coefficient leaves EvalMod's interval in `bootstraps` full bootstraps, whatever the messages.

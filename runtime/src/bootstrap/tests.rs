@@ -232,9 +232,9 @@ fn steps_agree_with_their_oracles_on_decrypted_intermediates() {
     let ct = lab.encrypt(&values, b.rows().input, 4);
     let reversed = |i: usize| i.reverse_bits() >> (usize::BITS - 9);
 
-    let bottom = b.slots_to_coeffs(ev, ct, Kind::Full).unwrap();
-    assert_eq!(bottom.level(), Level(0));
-    let mut message = lab.decrypt(&bottom, 9);
+    let bottom = b.slots_to_coeffs(ev, vec![ct], Kind::Full).unwrap();
+    assert_eq!(bottom[0].level(), Level(0));
+    let mut message = lab.decrypt(&bottom[0], 9);
     lab.encoder.transform().special_ifft(&mut message).unwrap();
     let expected: Vec<Complex> = (0..1 << 9).map(|i| values[reversed(i)]).collect();
     let (worst, _) = distance(&message, &expected);
@@ -244,7 +244,7 @@ fn steps_agree_with_their_oracles_on_decrypted_intermediates() {
 
     let raised = b.mod_raise(ev, bottom).unwrap();
     // Values of t/q0 = I + message/ratio in coefficients.
-    let mut t = lab.decrypt(&raised, 9);
+    let mut t = lab.decrypt(&raised[0], 9);
     lab.encoder.transform().special_ifft(&mut t).unwrap();
     let ratio = b.plan().ratio;
     let mut largest = 0f64;
@@ -264,7 +264,7 @@ fn steps_agree_with_their_oracles_on_decrypted_intermediates() {
 
     let slots = b.coeffs_to_slots(ev, raised, Kind::Full).unwrap();
     let real_part = b.real_part(ev, &slots).unwrap();
-    let mut y = real_part.clone();
+    let mut y = real_part[0].clone();
     y.set_scale(b.plan().y);
     let found = lab.decrypt(&y, 9);
     let width = super::cosine::Cosine::STANDARD.half_width();
@@ -276,7 +276,7 @@ fn steps_agree_with_their_oracles_on_decrypted_intermediates() {
     assert!(worst < 2f64.powi(-40));
 
     let reduced = b.reduce(ev, real_part).unwrap();
-    let found = lab.decrypt(&reduced, 9);
+    let found = lab.decrypt(&reduced[0], 9);
     let sine = |x: f64| ratio / std::f64::consts::TAU * (std::f64::consts::TAU * x).sin();
     let worst = (0..1 << 9)
         .map(|i| (found[i].re - sine(t[reversed(i)].re)).abs())

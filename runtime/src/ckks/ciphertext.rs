@@ -79,6 +79,21 @@ impl<P> Plaintext<P> {
 /// Shorter runs of equal words than 2^this are not worth expanding.
 const MIN_LOG_RUN: u32 = 2;
 
+/// log2 of the words that one of a compressed plaintext stands for, by that of the distance between its coefficients.
+fn log_run(log_stride: u32, context: &RlweContext) -> u32 {
+    let log_run = log_stride.min(context.ring().largest_log_run());
+    match log_run < MIN_LOG_RUN {
+        true => 0,
+        false => log_run,
+    }
+}
+
+/// The same for slots with a period, a power of two.
+pub(crate) fn compressed_log_run(context: &RlweContext, period: usize) -> u32 {
+    let log_stride = context.ring().log_n() - 1 - period.trailing_zeros();
+    log_run(log_stride, context)
+}
+
 /// Which limbs a plaintext is wanted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Basis {
@@ -161,8 +176,8 @@ impl Plaintext<RnsPoly> {
         basis: Basis,
     ) -> Result<Self, CkksError> {
         let ring = context.ring();
-        let log_run = encoded.log_stride().min(ring.largest_log_run());
-        if log_run < MIN_LOG_RUN || encoded.log_n() != ring.log_n() {
+        let log_run = log_run(encoded.log_stride(), context);
+        if log_run == 0 || encoded.log_n() != ring.log_n() {
             return Self::from_encoded(context, encoded, level, scale, basis);
         }
         let row = context.row(level)?;

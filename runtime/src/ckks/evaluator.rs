@@ -50,6 +50,10 @@ impl<B: Backend> Evaluator<B> {
         &self.keys
     }
 
+    pub(crate) fn shared_keys(&self) -> &Arc<KeySet> {
+        &self.keys
+    }
+
     pub(crate) fn row(&self, level: Level) -> Result<&RowLimbs, CkksError> {
         Ok(self.context.row(level)?)
     }

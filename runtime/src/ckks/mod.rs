@@ -1,5 +1,6 @@
 //! CKKS on top of `rlwe`: ciphertexts with exact scales and the operations on them.
 
+pub mod batch;
 pub mod ciphertext;
 pub mod diagonals;
 pub mod encoding;
@@ -20,7 +21,9 @@ mod rotate;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
+pub use batch::ProductSum;
 pub use ciphertext::{Basis, Ciphertext, Plaintext, RotationStep};
 pub use diagonals::{EncodeOnDemand, EncodedDiagonals};
 pub use error::CkksError;
@@ -29,3 +32,4 @@ pub use file::{CiphertextFile, FileKind, PortCiphertext, PortGroup};
 pub use linear::{DiagonalSource, GiantStep, LinearOutput, LinearTerm};
 pub use multiply::Operands;
 pub use noise::NoiseModel;
+pub use transfer::Transfer;

@@ -1,10 +1,9 @@
 //! Products of ciphertexts, relinearisation, and both merged with the division that follows.
 
+use super::batch::{only, ProductSum};
 use super::evaluator::{same_level, same_scale};
 use super::{Ciphertext, CkksError, Evaluator};
-use crate::backend::{Backend, Switch};
-use crate::ring::LimbId;
-use crate::rlwe::{KeyKind, RowLimbs};
+use crate::backend::Backend;
 use heron_schedule::params::Scale;
 
 /// The two factors of a product.
@@ -73,9 +72,10 @@ impl<B: Backend> Evaluator<B> {
     /// # Errors
     /// No relinearisation key, or none for this row.
     pub fn relinearise(&self, a: Ciphertext<B::Poly>) -> Result<Ciphertext<B::Poly>, CkksError> {
+        let op = "relinearise";
         let (level, scale) = (a.level, a.scale);
         let row = self.row(level)?;
-        let polys = self.relinearised("relinearise", a, row, &row.limbs)?;
+        let polys = only(op, self.relinearised(op, vec![a], row, &row.limbs)?)?;
         Ok(Ciphertext {
             polys,
             level,
@@ -91,36 +91,8 @@ impl<B: Backend> Evaluator<B> {
         &self,
         a: Ciphertext<B::Poly>,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let op = "relinearise and rescale";
-        let row = self.row(a.level)?;
-        let (level, scale) = self.rescaled(op, a.level, a.scale)?;
-        Ok(Ciphertext {
-            polys: self.relinearised(op, a, row, &self.row(level)?.limbs)?,
-            level,
-            scale,
-        })
-    }
-
-    /// The two polynomials of a product, divided by what `lo` lacks of the row.
-    fn relinearised(
-        &self,
-        op: &'static str,
-        a: Ciphertext<B::Poly>,
-        row: &RowLimbs,
-        lo: &[LimbId],
-    ) -> Result<Vec<B::Poly>, CkksError> {
-        let Some([c0, c1, c2]) = three(a)? else {
-            return Err(not_three(op));
-        };
-        let digits = self.backend.decompose(&c2, row)?;
-        let switch = Switch {
-            key: self.keys.get(KeyKind::Relinearisation)?,
-            addends: [Some(&c0), Some(&c1)],
-            element: None,
-            lo,
-        };
-        let (low, high) = self.backend.switch_and_divide(&digits, switch, row)?;
-        Ok(vec![low, high])
+        let results = self.relinearise_and_rescale_each(vec![a])?;
+        only("relinearise and rescale", results)
     }
 
     /// factor · Σ a·b + constant, relinearised once and rescaled: operands at one level, the result one below. The factor comes before
@@ -134,15 +106,12 @@ impl<B: Backend> Evaluator<B> {
         factor: i64,
         constant: f64,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let mut product = self.tensor_sum(pairs)?;
-        if factor != 1 {
-            self.mul_integer_assign(&mut product, factor);
-        }
-        let mut result = self.relinearise_and_rescale(product)?;
-        if constant != 0.0 {
-            self.add_constant_assign(&mut result, constant)?;
-        }
-        Ok(result)
+        let sum = ProductSum {
+            pairs: pairs.to_vec(),
+            factor,
+            constant,
+        };
+        only("multiply", self.mul_sum_each(&[sum])?)
     }
 
     /// a · b, relinearised and rescaled.
@@ -173,15 +142,11 @@ pub(crate) fn two<'a, P>(
     }
 }
 
-fn three<P>(a: Ciphertext<P>) -> Result<Option<[P; 3]>, CkksError> {
-    Ok(<[P; 3]>::try_from(a.polys).ok())
-}
-
-fn not_three(op: &'static str) -> CkksError {
-    CkksError::Degree {
+pub(super) fn three<P>(op: &'static str, a: Ciphertext<P>) -> Result<[P; 3], CkksError> {
+    <[P; 3]>::try_from(a.polys).map_err(|polys| CkksError::Degree {
         op,
         expected: 3,
-        found: 2,
+        found: polys.len(),
         remedy: "multiply first",
-    }
+    })
 }

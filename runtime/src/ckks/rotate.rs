@@ -1,10 +1,10 @@
 //! Rotations and conjugation, one by one and hoisted, and the two key switches of sparse-secret encapsulation.
 
-use super::multiply::two;
+use super::batch::only;
 use super::{Ciphertext, CkksError, Evaluator, RotationStep};
-use crate::backend::{Backend, Decomposition, Switch};
+use crate::backend::Backend;
 use crate::ring::GaloisElement;
-use crate::rlwe::{KeyKind, RowLimbs};
+
 use heron_schedule::params::Level;
 
 impl<B: Backend> Evaluator<B> {
@@ -34,20 +34,7 @@ impl<B: Backend> Evaluator<B> {
         a: &Ciphertext<B::Poly>,
         steps: &[RotationStep],
     ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
-        let row = self.row(a.level)?;
-        let (_, c1) = two("rotate", a)?;
-        let moving = steps.iter().any(|&s| self.rotation_element(s).value() != 1);
-        let digits = match moving {
-            true => Some(self.backend.decompose(c1, row)?),
-            false => None,
-        };
-        steps
-            .iter()
-            .map(|&step| match (&digits, self.rotation_element(step)) {
-                (Some(digits), g) if g.value() != 1 => self.switch_and_permute(a, digits, g, row),
-                _ => Ok(a.clone()),
-            })
-            .collect()
+        only("rotate", self.rotate_hoisted_each(&[a], steps)?)
     }
 
     /// Complex conjugates of the slots.
@@ -68,36 +55,7 @@ impl<B: Backend> Evaluator<B> {
         a: &Ciphertext<B::Poly>,
         g: GaloisElement,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let (_, c1) = two("rotate", a)?;
-        if g.value() == 1 {
-            return Ok(a.clone());
-        }
-        let row = self.row(a.level)?;
-        let digits = self.backend.decompose(c1, row)?;
-        self.switch_and_permute(a, &digits, g, row)
-    }
-
-    fn switch_and_permute(
-        &self,
-        a: &Ciphertext<B::Poly>,
-        digits: &Decomposition<'_, B::Poly>,
-        g: GaloisElement,
-        row: &RowLimbs,
-    ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let (c0, _) = two("rotate", a)?;
-        let key = self.keys.get(KeyKind::Galois(g))?;
-        let switch = Switch {
-            key,
-            addends: [Some(c0), None],
-            element: Some(g),
-            lo: &row.limbs,
-        };
-        let (low, high) = self.backend.switch_and_divide(digits, switch, row)?;
-        Ok(Ciphertext {
-            polys: vec![low, high],
-            level: a.level,
-            scale: a.scale,
-        })
+        only("rotate", self.automorphism_each(&[a], g)?)
     }
 
     /// A level-0 ciphertext under the ephemeral sparse secret. Source: eprint 2022/024.
@@ -108,10 +66,10 @@ impl<B: Backend> Evaluator<B> {
         &self,
         a: &Ciphertext<B::Poly>,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let op = "switch to the sparse secret";
-        super::evaluator::same_level(op, Level(0), a.level)?;
-        let row = self.context.encapsulation();
-        self.switch_secret(a, KeyKind::DenseToSparse, row)
+        only(
+            "switch to the sparse secret",
+            self.switch_to_sparse_each(&[a])?,
+        )
     }
 
     /// A ciphertext under the ephemeral secret back under the main one, at the top row.
@@ -122,30 +80,10 @@ impl<B: Backend> Evaluator<B> {
         &self,
         a: &Ciphertext<B::Poly>,
     ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        self.switch_secret(a, KeyKind::SparseToDense, self.row(a.level)?)
-    }
-
-    fn switch_secret(
-        &self,
-        a: &Ciphertext<B::Poly>,
-        kind: KeyKind,
-        row: &RowLimbs,
-    ) -> Result<Ciphertext<B::Poly>, CkksError> {
-        let (c0, c1) = two("switch secrets", a)?;
-        let key = self.keys.get(kind)?;
-        let digits = self.backend.decompose(c1, row)?;
-        let switch = Switch {
-            key,
-            addends: [Some(c0), None],
-            element: None,
-            lo: &row.limbs,
-        };
-        let (low, high) = self.backend.switch_and_divide(&digits, switch, row)?;
-        Ok(Ciphertext {
-            polys: vec![low, high],
-            level: a.level,
-            scale: a.scale,
-        })
+        only(
+            "switch to the dense secret",
+            self.switch_to_dense_each(&[a])?,
+        )
     }
 
     /// ModRaise: reads a ciphertext modulo the larger modulus of a higher row, by the exact centred lift. The plaintext becomes

@@ -11,22 +11,26 @@ pub mod noise;
 pub mod observe;
 pub mod ports;
 pub mod refresh;
+pub mod rehearse;
 pub mod rns;
 #[cfg(test)]
 mod same_bits;
 #[cfg(test)]
 mod tests;
 pub mod timing;
+pub mod together;
 pub mod trace;
 mod walk;
 
 pub use timing::{Kind, KindTime, Parts, Timing};
 pub use walk::{walk, Progress};
 
+use crate::backend::gpu::DeviceError;
 use heron_schedule::params::ParameterError;
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::{VerifyError, WeightsError};
 use thiserror::Error;
+use together::{Factors, Member};
 
 /// Why a schedule stopped.
 #[derive(Debug, Error)]
@@ -53,6 +57,9 @@ pub enum ExecError {
         /// What was expected and found.
         reason: String,
     },
+    /// The device refused.
+    #[error(transparent)]
+    Device(DeviceError),
     /// An operation of the evaluator was refused.
     #[error("{0}")]
     Evaluator(String),
@@ -87,6 +94,34 @@ pub trait Executor {
         op: &Bootstrap,
         sources: &[&Self::Ct],
     ) -> Result<Vec<Self::Ct>, ExecError>;
+    /// Most instructions of one kind that are worth running together: 1 where that gains nothing.
+    fn together(&self) -> usize {
+        1
+    }
+    /// [`Executor::mul_sum`] of several instructions at one level.
+    fn mul_sum_each(
+        &mut self,
+        batch: &[Member<'_, MulSum, Vec<Factors<'_, Self::Ct>>>],
+    ) -> Result<Vec<Self::Ct>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.mul_sum(m.op, &m.sources)).collect()
+    }
+    /// [`Executor::rotate`] of several instructions at one level, by the same steps.
+    fn rotate_each(
+        &mut self,
+        batch: &[Member<'_, Rotate, &Self::Ct>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.rotate(m.op, m.sources)).collect()
+    }
+    /// [`Executor::bootstrap`] of several instructions, of one kind and to one level.
+    fn bootstrap_each(
+        &mut self,
+        batch: &[Member<'_, Bootstrap, Vec<&Self::Ct>>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.bootstrap(m.op, &m.sources)).collect()
+    }
     /// What was measured inside instructions since the last call; the walk books it apart.
     fn take_parts(&mut self) -> Parts {
         Parts::default()

@@ -1,5 +1,6 @@
 //! An executor that shows every result it makes: for looking into a run.
 
+use super::together::{Factors, Member};
 use super::{ExecError, Executor, Parts};
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 
@@ -11,6 +12,7 @@ pub struct Observed<'a, E: Executor, W> {
     /// Called as `watch(instruction, result, ciphertext)`.
     pub watch: W,
     position: usize,
+    together: usize,
 }
 
 impl<'a, E, W> Observed<'a, E, W>
@@ -24,12 +26,25 @@ where
             inner,
             watch,
             position: 0,
+            together: 1,
+        }
+    }
+
+    /// As many instructions together as the executor likes: `watch` is then called for all of a batch before those in between.
+    pub fn in_batches(self) -> Self {
+        Observed {
+            together: self.inner.together(),
+            ..self
         }
     }
 
     fn show(&mut self, results: &[E::Ct]) -> Result<(), ExecError> {
+        self.show_of(self.position, results)
+    }
+
+    fn show_of(&mut self, position: usize, results: &[E::Ct]) -> Result<(), ExecError> {
         for (number, ct) in results.iter().enumerate() {
-            (self.watch)(self.position, number, ct)?;
+            (self.watch)(position, number, ct)?;
         }
         Ok(())
     }
@@ -94,6 +109,43 @@ where
     ) -> Result<Vec<Self::Ct>, ExecError> {
         let results = self.inner.bootstrap(op, sources)?;
         self.show(&results)?;
+        Ok(results)
+    }
+
+    fn together(&self) -> usize {
+        self.together
+    }
+
+    fn mul_sum_each(
+        &mut self,
+        batch: &[Member<'_, MulSum, Vec<Factors<'_, Self::Ct>>>],
+    ) -> Result<Vec<Self::Ct>, ExecError> {
+        let results = self.inner.mul_sum_each(batch)?;
+        for (member, result) in batch.iter().zip(&results) {
+            self.show_of(member.index, std::slice::from_ref(result))?;
+        }
+        Ok(results)
+    }
+
+    fn rotate_each(
+        &mut self,
+        batch: &[Member<'_, Rotate, &Self::Ct>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let results = self.inner.rotate_each(batch)?;
+        for (member, results) in batch.iter().zip(&results) {
+            self.show_of(member.index, results)?;
+        }
+        Ok(results)
+    }
+
+    fn bootstrap_each(
+        &mut self,
+        batch: &[Member<'_, Bootstrap, Vec<&Self::Ct>>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let results = self.inner.bootstrap_each(batch)?;
+        for (member, results) in batch.iter().zip(&results) {
+            self.show_of(member.index, results)?;
+        }
         Ok(results)
     }
 

@@ -1,6 +1,7 @@
 //! Bootstrapping for [`super::rns`]: the kinds a program uses, prepared once.
 
 use super::rns::Refresh;
+use super::together::Member;
 use super::ExecError;
 use crate::backend::{Backend, Cpu};
 use crate::bootstrap::{requirements, BootstrapError, Bootstrapper, Kind, Tuning};
@@ -58,6 +59,11 @@ impl<B: Backend> Refresher<B> {
     }
 }
 
+/// A number of sources that the kind does not take.
+fn odd<P>(sources: &[&Ciphertext<P>]) -> ExecError {
+    ExecError::Evaluator(format!("a bootstrap of {} ciphertexts", sources.len()))
+}
+
 /// A [`Refresher`] with keys.
 pub struct Refreshing<'a, B: Backend> {
     refresher: &'a Refresher<B>,
@@ -83,10 +89,36 @@ impl<B: Backend> Refresh<B::Poly> for Refreshing<'_, B> {
                 let (a, b) = prepared.pair(evaluator, a, b, to)?;
                 Ok(vec![a, b])
             }
-            _ => Err(ExecError::Evaluator(format!(
-                "a bootstrap of {} ciphertexts",
-                sources.len()
-            ))),
+            _ => Err(odd(sources)),
         }
+    }
+
+    fn refresh_each(
+        &self,
+        batch: &[Member<'_, Bootstrap, Vec<&Ciphertext<B::Poly>>>],
+    ) -> Result<Vec<Vec<Ciphertext<B::Poly>>>, ExecError> {
+        let missing = || ExecError::Evaluator("the program lists no bootstrap".into());
+        let prepared = self.refresher.0.as_ref().ok_or_else(missing)?;
+        let Some(op) = batch.first().map(|m| m.op) else {
+            return Ok(Vec::new());
+        };
+        let to = Level(u8::try_from(op.level_out).unwrap_or(u8::MAX));
+        let (evaluator, kind) = (self.evaluator, kind(op.kind(), op.log_slots));
+        if kind == Kind::ComplexPair {
+            let pairs = batch.iter().map(|m| match m.sources.as_slice() {
+                [a, b] => Ok((*a, *b)),
+                sources => Err(odd(sources)),
+            });
+            let pairs = pairs.collect::<Result<Vec<_>, ExecError>>()?;
+            let results = prepared.pair_each(evaluator, &pairs, to)?;
+            return Ok(results.into_iter().map(|(a, b)| vec![a, b]).collect());
+        }
+        let sources = batch.iter().map(|m| match m.sources.as_slice() {
+            [a] => Ok(*a),
+            sources => Err(odd(sources)),
+        });
+        let sources = sources.collect::<Result<Vec<_>, ExecError>>()?;
+        let results = prepared.each(evaluator, &sources, kind, to)?;
+        Ok(results.into_iter().map(|ct| vec![ct]).collect())
     }
 }

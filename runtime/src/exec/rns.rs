@@ -2,11 +2,14 @@
 //! the level they are needed at.
 
 use super::folding::{folded_sources, unfolded, Plan, Vector};
+use super::together::{Factors, Member};
 use super::{ExecError, Executor, Parts};
 use crate::backend::Backend;
+use crate::ckks::ciphertext::compressed_log_run;
 use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::linear::{DiagonalSource, LinearTimes};
-use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
+use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, ProductSum, RotationStep};
+use crate::ring::LimbId;
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
@@ -23,6 +26,15 @@ pub trait Refresh<P> {
         op: &Bootstrap,
         sources: &[&Ciphertext<P>],
     ) -> Result<Vec<Ciphertext<P>>, ExecError>;
+
+    /// [`Refresh::refresh`] of several instructions, of one kind and to one level.
+    fn refresh_each(
+        &self,
+        batch: &[Member<'_, Bootstrap, Vec<&Ciphertext<P>>>],
+    ) -> Result<Vec<Vec<Ciphertext<P>>>, ExecError> {
+        let each = batch.iter();
+        each.map(|m| self.refresh(m.op, &m.sources)).collect()
+    }
 }
 
 /// Runs a schedule on ciphertexts.
@@ -34,7 +46,11 @@ pub struct Rns<'a, B: Backend> {
     inputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
     outputs: Vec<Vec<Option<Ciphertext<B::Poly>>>>,
     parts: Parts,
+    imagine: Option<Imagine<B>>,
 }
+
+/// The place of a plaintext on these limbs, each of whose words stands for 2^log_run.
+pub type Imagine<B> = fn(&B, limbs: &[LimbId], log_run: u32) -> <B as Backend>::Poly;
 
 impl From<CkksError> for ExecError {
     fn from(error: CkksError) -> Self {
@@ -100,7 +116,13 @@ impl<'a, B: Backend> Rns<'a, B> {
             encoder,
             refresh,
             parts: Parts::default(),
+            imagine: None,
         })
+    }
+
+    /// From now on plaintexts are not encoded but imagined.
+    pub fn imagine(&mut self, imagine: Imagine<B>) {
+        self.imagine = Some(imagine);
     }
 
     /// The ciphertexts of each output port, after a walk.
@@ -112,6 +134,12 @@ impl<'a, B: Backend> Rns<'a, B> {
             .collect()
     }
 
+    fn steps(&self, op: &Rotate) -> Vec<RotationStep> {
+        let slots = self.schedule.params().slots();
+        let step = |s: i32| RotationStep(i64::from(normal_step(s, slots)));
+        op.out.iter().map(|o| step(o.step)).collect()
+    }
+
     fn diagonals<'b>(&'b self, scale: Scale, plan: &'b Plan) -> Diagonals<'b, B> {
         Diagonals {
             schedule: self.schedule,
@@ -120,6 +148,7 @@ impl<'a, B: Backend> Rns<'a, B> {
             vectors: &plan.vectors,
             scale,
             encoded: AtomicU64::new(0),
+            imagine: self.imagine,
         }
     }
 
@@ -142,6 +171,7 @@ struct Diagonals<'a, B: Backend> {
     vectors: &'a [Vector],
     scale: Scale,
     encoded: AtomicU64,
+    imagine: Option<Imagine<B>>,
 }
 
 impl<B: Backend> Diagonals<'_, B> {
@@ -171,6 +201,43 @@ impl<B: Backend> Diagonals<'_, B> {
         pairs.map(part).collect()
     }
 
+    /// What [`Diagonals::encoded`] would give, without its values.
+    fn imagined(
+        &self,
+        imagine: Imagine<B>,
+        log_run: u32,
+        level: Level,
+        basis: Basis,
+    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        let row = self.evaluator.context().row(level)?;
+        let limbs = match basis {
+            Basis::Row => &row.limbs,
+            Basis::Extended => &row.extended,
+        };
+        let poly = imagine(self.evaluator.backend(), limbs, log_run);
+        Ok(Arc::new(Plaintext::from_parts(poly, level, self.scale)))
+    }
+
+    /// Slots after which a diagonal repeats; 0 where there is none.
+    fn period(&self, index: usize) -> usize {
+        let program = self.schedule.program();
+        let vector = self.vectors.get(index);
+        let parts = vector.into_iter().flat_map(|v| [v.real, v.imaginary]);
+        let lengths = parts
+            .flatten()
+            .filter_map(|i| program.plaintexts.get(i as usize));
+        let longest = lengths.map(|p| p.length as usize).max();
+        longest.unwrap_or(0) * program.batch.max(1) as usize
+    }
+
+    /// log2 of the words that one of a compressed diagonal stands for.
+    fn log_run(&self, index: usize) -> u32 {
+        let params = self.schedule.params();
+        let length = self.period(index).max(1);
+        let period = length.min(params.slots());
+        compressed_log_run(self.evaluator.context(), period)
+    }
+
     fn encoded(
         &self,
         encode: impl FnOnce() -> Result<Plaintext, CkksError>,
@@ -192,6 +259,9 @@ impl<B: Backend> Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        if let Some(imagine) = self.imagine {
+            return self.imagined(imagine, 0, level, basis);
+        }
         self.encoded(|| {
             let (context, scale) = (self.evaluator.context(), self.scale);
             let slots = self.slots(index);
@@ -207,6 +277,9 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        if let Some(imagine) = self.imagine {
+            return self.imagined(imagine, self.log_run(index), level, basis);
+        }
         let vector = self.vectors.get(index).ok_or(CkksError::Shape {
             op: "linear",
             what: "number of a diagonal",
@@ -235,12 +308,7 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
 
     /// Slots that repeat after p are a polynomial with 2p coefficients.
     fn words(&self, index: usize) -> Option<usize> {
-        let program = self.schedule.program();
-        let vector = self.vectors.get(index)?;
-        let parts = [vector.real, vector.imaginary].into_iter().flatten();
-        let lengths = parts.map(|i| program.plaintexts.get(i as usize).map(|p| p.length));
-        let period = lengths.flatten().max().unwrap_or(1) as usize;
-        Some(2 * period * program.batch.max(1) as usize)
+        Some(2 * self.period(index))
     }
 }
 
@@ -318,10 +386,7 @@ impl<B: Backend> Executor for Rns<'_, B> {
     }
 
     fn rotate(&mut self, op: &Rotate, source: &Self::Ct) -> Result<Vec<Self::Ct>, ExecError> {
-        let slots = self.schedule.params().slots();
-        let step = |s: i32| RotationStep(i64::from(normal_step(s, slots)));
-        let steps: Vec<RotationStep> = op.out.iter().map(|o| step(o.step)).collect();
-        Ok(self.evaluator.rotate_hoisted(source, &steps)?)
+        Ok(self.evaluator.rotate_hoisted(source, &self.steps(op))?)
     }
 
     fn bootstrap(
@@ -330,6 +395,41 @@ impl<B: Backend> Executor for Rns<'_, B> {
         sources: &[&Self::Ct],
     ) -> Result<Vec<Self::Ct>, ExecError> {
         self.refresh.refresh(op, sources)
+    }
+
+    fn together(&self) -> usize {
+        self.evaluator.backend().together()
+    }
+
+    fn mul_sum_each(
+        &mut self,
+        batch: &[Member<'_, MulSum, Vec<Factors<'_, Self::Ct>>>],
+    ) -> Result<Vec<Self::Ct>, ExecError> {
+        let sums = batch.iter().map(|m| ProductSum {
+            pairs: m.sources.clone(),
+            factor: i64::from(m.op.factor),
+            constant: m.op.constant,
+        });
+        Ok(self.evaluator.mul_sum_each(&sums.collect::<Vec<_>>())?)
+    }
+
+    fn rotate_each(
+        &mut self,
+        batch: &[Member<'_, Rotate, &Self::Ct>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        let Some(first) = batch.first() else {
+            return Ok(Vec::new());
+        };
+        let sources: Vec<&Self::Ct> = batch.iter().map(|m| m.sources).collect();
+        let steps = self.steps(first.op);
+        Ok(self.evaluator.rotate_hoisted_each(&sources, &steps)?)
+    }
+
+    fn bootstrap_each(
+        &mut self,
+        batch: &[Member<'_, Bootstrap, Vec<&Self::Ct>>],
+    ) -> Result<Vec<Vec<Self::Ct>>, ExecError> {
+        self.refresh.refresh_each(batch)
     }
 
     fn take_parts(&mut self) -> Parts {

@@ -1,7 +1,7 @@
 //! `heron bench`: JSON lines, one measurement each.
 
 use super::print_text;
-use crate::args::{Bench, BenchKind, ServerBackend};
+use crate::args::{Bench, BenchKind};
 use crate::breakdown::{by_layer_kind, by_primitive};
 use crate::client::Client;
 use crate::console::{on_threads, peak_bytes, warn_if_insecure, Progress};
@@ -9,6 +9,7 @@ use crate::failure::{Failure, Outcome};
 use crate::machine::{self, Machine};
 use crate::server::{key_request, Server};
 use heron_runtime::ckks::measure::{places, Lab};
+use heron_runtime::ckks::Transfer;
 use heron_runtime::client::ClientKey;
 use heron_runtime::ring::RandomSource;
 use heron_runtime::rlwe::RlweContext;
@@ -20,12 +21,6 @@ use std::sync::Arc;
 /// Runs the command.
 pub fn run(args: &Bench) -> Outcome {
     machine::check(args.backend)?;
-    if args.backend == ServerBackend::Cuda && args.what != BenchKind::Model {
-        return Err(Failure::not_yet(
-            "bench ops and bench bootstrap on a GPU",
-            "use bench model, or --backend cpu",
-        ));
-    }
     on_threads(args.threads, || match args.what {
         BenchKind::Ops => ops(args),
         BenchKind::Bootstrap => super::bench_bootstrap::run(args),
@@ -39,14 +34,23 @@ pub fn line(value: &Value) -> Outcome {
 }
 
 fn ops(args: &Bench) -> Outcome {
-    warn_if_insecure(&ParameterSet::new(args.profile)?);
+    let params = ParameterSet::new(args.profile)?;
+    warn_if_insecure(&params);
+    let on_gpu = machine::on_gpu(args.backend, &params)?;
     for place in places(args.profile)? {
-        let lab = Lab::new(place, args.seconds, RandomSource::from_entropy()?)?;
-        lab.measure(&|_| true, &mut |m| -> Outcome {
-            print_text(&format!("{}\n", lab.line(m)?))
-        })?;
+        let random = RandomSource::from_entropy()?;
+        match on_gpu {
+            true => measure(&Lab::on(place, args.seconds, random, machine::gpu)?)?,
+            false => measure(&Lab::new(place, args.seconds, random)?)?,
+        }
     }
     Ok(())
+}
+
+fn measure<B: Transfer>(lab: &Lab<B>) -> Outcome {
+    lab.measure(&|_| true, &mut |m| -> Outcome {
+        print_text(&format!("{}\n", lab.line(m)?))
+    })
 }
 
 fn model(args: &Bench) -> Outcome {

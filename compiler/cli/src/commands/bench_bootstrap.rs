@@ -4,8 +4,10 @@ use super::bench::line;
 use crate::args::Bench as Args;
 use crate::console::{peak_bytes, warn_if_insecure};
 use crate::failure::{Failure, Outcome};
+use crate::machine;
 use heron_runtime::bootstrap::measure::{Bench, Slots};
 use heron_runtime::bootstrap::{BootstrapError, Kind, Tuning};
+use heron_runtime::ckks::Transfer;
 use heron_runtime::ring::RandomSource;
 use heron_schedule::params::ParameterSet;
 use serde_json::json;
@@ -21,6 +23,9 @@ impl From<BootstrapError> for Failure {
     }
 }
 
+/// Ciphertexts bootstrapped at once.
+const BATCHES: [usize; 2] = [4, 8];
+
 /// Vectors per measurement.
 const VECTORS: usize = 10;
 
@@ -30,7 +35,19 @@ pub fn run(args: &Args) -> Outcome {
     warn_if_insecure(&params);
     let kinds = [Kind::Full, Kind::Complex, Kind::ComplexPair];
     let random = RandomSource::from_entropy()?;
-    let bench = Bench::new(params, Tuning::STANDARD, &kinds, random)?;
+    match machine::on_gpu(args.backend, &params)? {
+        true => {
+            let tuning = Tuning::STANDARD;
+            measure(
+                args,
+                &Bench::on(params, tuning, &kinds, random, machine::gpu)?,
+            )
+        }
+        false => measure(args, &Bench::new(params, Tuning::STANDARD, &kinds, random)?),
+    }
+}
+
+fn measure<B: Transfer>(args: &Args, bench: &Bench<B>) -> Outcome {
     let cases = [
         ("full", Kind::Full, Slots::Real, "real"),
         ("complex", Kind::Complex, Slots::Complex, "complex"),
@@ -38,14 +55,15 @@ pub fn run(args: &Args) -> Outcome {
     ];
     for (name, kind, slots, values) in cases {
         let m = bench.measure(kind, slots, VECTORS)?;
-        line(&json!({
+        let mut found = json!({
             "bench": "bootstrap",
             "kind": name,
             "values": values,
             "profile": args.profile.name(),
-            "backend": "cpu",
+            "backend": B::NAME,
             "threads": rayon::current_num_threads(),
             "log2_n": bench.params().log_n(),
+            "batch": 1,
             "slots": m.count,
             "vectors": m.vectors,
             "levels_after": m.levels_after,
@@ -57,6 +75,32 @@ pub fn run(args: &Args) -> Outcome {
             "min_s": m.least_seconds,
             "peak_bytes": peak_bytes(),
             "key_bytes": bench.key_bytes,
+        });
+        if let Some((device, bytes)) = bench.backend().device() {
+            found["device"] = json!(device);
+            found["device_bytes"] = json!(bytes);
+        }
+        line(&found)?;
+    }
+    // Several at once, where that is worth anything.
+    for batch in BATCHES
+        .into_iter()
+        .filter(|&b| b <= bench.backend().together())
+    {
+        let (median, least) = bench.together(batch, VECTORS)?;
+        line(&json!({
+            "bench": "bootstrap",
+            "kind": "full",
+            "profile": args.profile.name(),
+            "backend": B::NAME,
+            "threads": rayon::current_num_threads(),
+            "log2_n": bench.params().log_n(),
+            "batch": batch,
+            "median_s": median,
+            "min_s": least,
+            "each_s": median / batch as f64,
+            "device": bench.backend().device().map(|(name, _)| name),
+            "device_bytes": bench.backend().device().map(|(_, bytes)| bytes),
         }))?;
     }
     Ok(())

@@ -18,8 +18,16 @@ pub(super) const MAX_SHARED: usize = 32;
 pub(super) const MAX_DIGITS: usize = 32;
 /// Most rotations of one launch.
 pub(super) const MAX_ROTATIONS: usize = 32;
-/// Target limbs a thread of an extension makes.
-pub(super) const EXTENSION_GROUP: usize = 8;
+/// Most pairs of products of one launch: rotations times ciphertexts.
+pub(super) const MAX_PRODUCTS: usize = 32;
+/// Most ciphertexts of one launch of shared sums.
+pub(super) const MAX_ALIKE: usize = 4;
+/// Most rotations, giant steps and ciphertexts of one launch of rotated sums.
+pub(super) const MAX_BABIES: usize = 16;
+/// See [`MAX_BABIES`].
+pub(super) const MAX_GIANTS: usize = 8;
+/// See [`MAX_BABIES`].
+pub(super) const MAX_MAPPED: usize = 4;
 /// No limb.
 pub(super) const ABSENT: u16 = 0xffff;
 /// A digit's limb that is the decomposed polynomial's own.
@@ -114,8 +122,10 @@ pub(super) struct ExtensionArgs {
     pub to: [u64; MAX_BATCH],
     pub prime: u64,
     pub pieces: u32,
-    pub unused: u32,
+    pub group: u32,
     pub piece: [Piece; MAX_PIECES],
+    pub source_prime: [u16; MAX_LIMBS],
+    pub source_factor: [i32; MAX_LIMBS],
 }
 
 #[repr(C)]
@@ -143,15 +153,17 @@ pub(super) struct ProductArgs {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct SharedProductsArgs {
     pub primes: u64,
-    pub low: [u64; MAX_SUMS],
-    pub high: [u64; MAX_SUMS],
+    pub low: [[u64; MAX_SUMS]; MAX_ALIKE],
+    pub high: [[u64; MAX_SUMS]; MAX_ALIKE],
     pub layouts: u64,
     pub log_n: u32,
     pub pairs: u32,
     pub limbs: u32,
     pub accumulate: u32,
-    pub b: [u64; MAX_SHARED],
-    pub c: [u64; MAX_SHARED],
+    pub batch: u32,
+    pub unused: u32,
+    pub b: [[u64; MAX_ALIKE]; MAX_SHARED],
+    pub c: [[u64; MAX_ALIKE]; MAX_SHARED],
     pub a: [[u64; MAX_SUMS]; MAX_SHARED],
     pub b_layout: [u8; MAX_SHARED],
     pub c_layout: [u8; MAX_SHARED],
@@ -160,13 +172,11 @@ pub(super) struct SharedProductsArgs {
     pub prime: [u16; MAX_LIMBS],
 }
 
-/// One key and where its products go.
+/// One key.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct KeyUse {
     pub key: u64,
-    pub low: u64,
-    pub high: u64,
     pub places: u64,
     pub stored_limbs: u32,
     pub turn: u32,
@@ -176,16 +186,53 @@ pub(super) struct KeyUse {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct KeyProductArgs {
     pub ring: Ring,
-    pub original: u64,
-    pub digit: [u64; MAX_DIGITS],
+    pub original: [u64; MAX_BATCH],
+    pub digits_at: [u64; MAX_BATCH],
     pub digit_places: u64,
-    pub addend: [u64; 2],
+    pub addend: [[u64; 2]; MAX_BATCH],
     pub addend_places: u64,
     pub accumulate: u32,
     pub digits: u32,
     pub limbs: u32,
-    pub unused: u32,
+    pub batch: u32,
     pub uses: [KeyUse; MAX_ROTATIONS],
+    pub low: [u64; MAX_PRODUCTS],
+    pub high: [u64; MAX_PRODUCTS],
+    pub prime: [u16; MAX_LIMBS],
+    pub factor: [u32; MAX_LIMBS],
+    pub quotient: [u32; MAX_LIMBS],
+}
+
+/// One rotation of a linear map.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct Baby {
+    pub key: u64,
+    pub places: u64,
+    pub stored_limbs: u32,
+    pub element: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct RotatedSumsArgs {
+    pub ring: Ring,
+    pub original: [u64; MAX_MAPPED],
+    pub digits_at: [u64; MAX_MAPPED],
+    pub first: [u64; MAX_MAPPED],
+    pub digit_places: u64,
+    pub half_places: u64,
+    pub layouts: u64,
+    pub babies: u32,
+    pub digits: u32,
+    pub limbs: u32,
+    pub batch: u32,
+    pub baby: [Baby; MAX_BABIES],
+    pub diagonal: [[u64; MAX_GIANTS]; MAX_BABIES],
+    pub layout: [[u8; MAX_GIANTS]; MAX_BABIES],
+    pub run: [[u8; MAX_GIANTS]; MAX_BABIES],
+    pub low: [[u64; MAX_GIANTS]; MAX_MAPPED],
+    pub high: [[u64; MAX_GIANTS]; MAX_MAPPED],
     pub prime: [u16; MAX_LIMBS],
     pub factor: [u32; MAX_LIMBS],
     pub quotient: [u32; MAX_LIMBS],

@@ -3,17 +3,15 @@
 use super::core::Gpu;
 use super::device::DeviceError;
 use super::poly::GpuPoly;
-use super::switch::{Addends, Use};
-use crate::backend::{Backend, Decomposition, Pairs, Rotation, Switch, Triple};
+use super::rotated_sums::fits;
+use super::switch::{Factor, Keyed, Use};
+use crate::backend::{
+    compose, Backend, Decomposition, MapTerm, Pairs, Rotation, Switch, Switched, Triple,
+};
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
 use num_bigint::BigInt;
 use std::sync::Arc;
-
-const NOTHING: Addends<'_> = Addends {
-    polys: [None, None],
-    factors: &[],
-};
 
 impl Gpu {
     /// An error of the ring is the caller's and changes nothing; one of the device ends the computation, and the first is the one to tell.
@@ -154,8 +152,7 @@ impl Backend for Gpu {
         lo: &[LimbId],
         factor: Option<&BigInt>,
     ) -> Result<GpuPoly, RlweError> {
-        let [result] = self.noted(self.divided([a], lo, factor, None))?;
-        Ok(result)
+        Ok(only(self.divide_and_round_each(&[a], lo, factor)?))
     }
 
     fn divide_and_round_pair(
@@ -164,8 +161,8 @@ impl Backend for Gpu {
         lo: &[LimbId],
         factor: Option<&BigInt>,
     ) -> Result<(GpuPoly, GpuPoly), RlweError> {
-        let both = self.noted(self.divided([a, b], lo, factor, None))?;
-        Ok(both.into())
+        let both = self.divide_and_round_each(&[a, b], lo, factor)?;
+        Ok(only(pairs(both)))
     }
 
     fn decompose<'a>(
@@ -173,7 +170,7 @@ impl Backend for Gpu {
         a: &'a GpuPoly,
         row: &RowLimbs,
     ) -> Result<Decomposition<'a, GpuPoly>, RlweError> {
-        self.noted(self.digits(a, row))
+        Ok(only(self.decompose_each(&[a], row)?))
     }
 
     fn key_product(
@@ -182,9 +179,17 @@ impl Backend for Gpu {
         key: &KeySwitchingKey,
         row: &RowLimbs,
     ) -> Result<(GpuPoly, GpuPoly), RlweError> {
-        let element = None;
-        let products = self.key_products(digits, &[Use { key, element }], &NOTHING, row);
-        Ok(only(self.noted(products)?))
+        let factor = Factor {
+            digits,
+            addends: [None, None],
+        };
+        let keyed = Keyed {
+            uses: &[Use { key, element: None }],
+            factors: &[],
+            row,
+        };
+        let products = self.noted(self.key_products(&[factor], &keyed))?;
+        Ok(only(only(products)))
     }
 
     fn add_scaled(&self, acc: &mut GpuPoly, a: &GpuPoly, factor: &[u32]) {
@@ -198,35 +203,21 @@ impl Backend for Gpu {
         rotations: &[Rotation<'_>],
         row: &RowLimbs,
     ) -> Result<Pairs<GpuPoly>, RlweError> {
-        let uses = rotations.iter().map(|r| Use {
-            key: r.key,
-            element: Some(r.element),
-        });
-        let addends = Addends {
-            polys: [Some(c0), None],
-            factors: &row.special_product,
-        };
-        self.noted(self.key_products(digits, &uses.collect::<Vec<_>>(), &addends, row))
+        Ok(only(self.rotated_products_each(
+            &[(digits, c0)],
+            rotations,
+            row,
+        )?))
     }
 
     fn switch_and_add(
         &self,
-        (low, high): (&GpuPoly, &GpuPoly),
+        pair: (&GpuPoly, &GpuPoly),
         rotation: Rotation<'_>,
         row: &RowLimbs,
         sum: &mut (GpuPoly, GpuPoly),
     ) -> Result<(), RlweError> {
-        let digits = self.decompose(high, row)?;
-        let ones = vec![1; row.extended.len()];
-        let addends = Addends {
-            polys: [Some(low), None],
-            factors: &ones,
-        };
-        let key = Use {
-            key: rotation.key,
-            element: Some(rotation.element),
-        };
-        self.noted(self.add_key_product(&digits, key, &addends, row, sum))
+        self.switch_and_add_each(&[pair], rotation, row, std::slice::from_mut(sum))
     }
 
     fn switch_and_divide(
@@ -235,33 +226,160 @@ impl Backend for Gpu {
         switch: Switch<'_, GpuPoly>,
         row: &RowLimbs,
     ) -> Result<(GpuPoly, GpuPoly), RlweError> {
-        let addends = Addends {
-            polys: switch.addends,
-            factors: &row.special_product,
-        };
-        let key = Use {
-            key: switch.key,
-            element: None,
-        };
-        let products = self.noted(self.key_products(digits, &[key], &addends, row))?;
-        let (low, high) = only(products);
-        let both = self.divided([&low, &high], switch.lo, None, switch.element);
-        Ok(self.noted(both)?.into())
+        Ok(only(self.switch_and_divide_each(&[(digits, switch)], row)?))
     }
 
     fn sums(&self, sums: &[Vec<Triple<'_, GpuPoly>>], row: &RowLimbs) -> Pairs<GpuPoly> {
+        only(self.sums_each(&[sums.to_vec()], row))
+    }
+
+    fn together(&self) -> usize {
+        self.most_together()
+    }
+
+    fn divide_and_round_each(
+        &self,
+        polys: &[&GpuPoly],
+        lo: &[LimbId],
+        factor: Option<&BigInt>,
+    ) -> Result<Vec<GpuPoly>, RlweError> {
+        self.noted(self.divided(polys, lo, factor, None))
+    }
+
+    fn decompose_each<'a>(
+        &self,
+        polys: &[&'a GpuPoly],
+        row: &RowLimbs,
+    ) -> Result<Vec<Decomposition<'a, GpuPoly>>, RlweError> {
+        self.noted(self.digits(polys, row))
+    }
+
+    fn rotated_products_each(
+        &self,
+        ciphertexts: &[(&Decomposition<'_, GpuPoly>, &GpuPoly)],
+        rotations: &[Rotation<'_>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<GpuPoly>>, RlweError> {
+        let uses = rotations.iter().map(|r| Use {
+            key: r.key,
+            element: Some(r.element),
+        });
+        let keyed = Keyed {
+            uses: &uses.collect::<Vec<_>>(),
+            factors: &row.special_product,
+            row,
+        };
+        let factors = ciphertexts.iter().map(|&(digits, c0)| Factor {
+            digits,
+            addends: [Some(c0), None],
+        });
+        self.noted(self.key_products(&factors.collect::<Vec<_>>(), &keyed))
+    }
+
+    fn switch_and_add_each(
+        &self,
+        pairs: &[(&GpuPoly, &GpuPoly)],
+        rotation: Rotation<'_>,
+        row: &RowLimbs,
+        sums: &mut [(GpuPoly, GpuPoly)],
+    ) -> Result<(), RlweError> {
+        let high: Vec<&GpuPoly> = pairs.iter().map(|&(_, high)| high).collect();
+        let digits = self.decompose_each(&high, row)?;
+        let factors = digits.iter().zip(pairs).map(|(digits, &(low, _))| Factor {
+            digits,
+            addends: [Some(low), None],
+        });
+        let keyed = Keyed {
+            uses: &[Use {
+                key: rotation.key,
+                element: Some(rotation.element),
+            }],
+            factors: &vec![1; row.extended.len()],
+            row,
+        };
+        self.noted(self.add_key_products(&factors.collect::<Vec<_>>(), &keyed, sums))
+    }
+
+    fn switch_and_divide_each(
+        &self,
+        switches: &[Switched<'_, GpuPoly>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<GpuPoly>, RlweError> {
+        let mut results = Vec::with_capacity(switches.len());
+        // Those that follow one another under one key go together.
+        for alike in switches.chunk_by(|(_, a), (_, b)| {
+            a.key.serial() == b.key.serial() && a.element == b.element && a.lo == b.lo
+        }) {
+            let Some((
+                _,
+                Switch {
+                    key, element, lo, ..
+                },
+            )) = alike.first()
+            else {
+                continue;
+            };
+            let factors = alike.iter().map(|(digits, switch)| Factor {
+                digits,
+                addends: switch.addends,
+            });
+            let keyed = Keyed {
+                uses: &[Use { key, element: None }],
+                factors: &row.special_product,
+                row,
+            };
+            let products = self.key_products(&factors.collect::<Vec<_>>(), &keyed);
+            let products: Pairs<GpuPoly> = self.noted(products)?.into_iter().map(only).collect();
+            let both: Vec<&GpuPoly> = products.iter().flat_map(|(a, b)| [a, b]).collect();
+            results.extend(pairs(self.noted(self.divided(&both, lo, None, *element))?));
+        }
+        Ok(results)
+    }
+
+    fn rotated_sums_each(
+        &self,
+        ciphertexts: Vec<(Decomposition<'_, GpuPoly>, &GpuPoly)>,
+        babies: &[Option<Rotation<'_>>],
+        giants: &[Vec<MapTerm<'_, GpuPoly>>],
+        row: &RowLimbs,
+    ) -> Result<Vec<Pairs<GpuPoly>>, RlweError> {
+        if !self.is_fused() || !fits(babies.len(), giants) {
+            return compose::rotated_sums_each(self, ciphertexts, babies, giants, row);
+        }
+        let factors = ciphertexts.iter().map(|(digits, c0)| Factor {
+            digits,
+            addends: [Some(c0), None],
+        });
+        let factors: Vec<_> = factors.collect();
+        self.noted(self.rotated_sums(&factors, babies, giants, row))
+    }
+
+    fn sums_each(
+        &self,
+        ciphertexts: &[Vec<Vec<Triple<'_, GpuPoly>>>],
+        row: &RowLimbs,
+    ) -> Vec<Pairs<GpuPoly>> {
         let (limbs, form) = (&row.extended, Form::Evaluation);
-        self.shared_products(sums, limbs).unwrap_or_else(|error| {
+        let made = self.shared_products(ciphertexts, limbs);
+        made.unwrap_or_else(|error| {
             let lost = || self.or_lost(Err(error.clone()), limbs, form);
-            sums.iter().map(|_| (lost(), lost())).collect()
+            let each = |sums: &Vec<_>| sums.iter().map(|_| (lost(), lost())).collect();
+            ciphertexts.iter().map(each).collect()
         })
     }
 }
 
-/// The one pair of one use.
-fn only(pairs: Pairs<GpuPoly>) -> (GpuPoly, GpuPoly) {
-    match <[(GpuPoly, GpuPoly); 1]>::try_from(pairs) {
-        Ok([pair]) => pair,
-        Err(pairs) => panic!("{} pairs for one key", pairs.len()),
+/// The one result for one operand.
+fn only<T>(results: Vec<T>) -> T {
+    match <[T; 1]>::try_from(results) {
+        Ok([result]) => result,
+        Err(results) => panic!("{} results for one operand", results.len()),
     }
+}
+
+/// Neighbours, two by two.
+fn pairs(polys: Vec<GpuPoly>) -> Pairs<GpuPoly> {
+    let mut polys = polys.into_iter();
+    let two = || Some((polys.next()?, polys.next()?));
+    std::iter::from_fn(two).collect()
 }

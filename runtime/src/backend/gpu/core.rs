@@ -1,5 +1,6 @@
 //! The backend's parts: memory, tables, keys, and what happens when the device fails.
 
+use super::arguments::MAX_BATCH;
 use super::device::{Address, Device, DeviceError, Launch};
 use super::keys::Keys;
 use super::memory::{Buffer, Memory};
@@ -8,6 +9,7 @@ use super::tables::Tables;
 use crate::ring::{Buffer as Words, Form, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
 use bytemuck::Pod;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A backend on a device. Clones share the device and everything on it.
@@ -27,6 +29,8 @@ struct Inner {
     memory: Arc<Memory>,
     failure: OnceLock<DeviceError>,
     fused: bool,
+    /// Most ciphertexts worked on at once.
+    together: AtomicUsize,
 }
 
 impl From<DeviceError> for RlweError {
@@ -69,6 +73,7 @@ impl Gpu {
                 memory,
                 failure: OnceLock::new(),
                 fused,
+                together: AtomicUsize::new(MAX_BATCH),
             }),
         })
     }
@@ -81,6 +86,47 @@ impl Gpu {
     /// Most bytes of the device that polynomials, keys and tables took together.
     pub fn most_bytes(&self) -> u64 {
         self.inner.memory.most_bytes()
+    }
+
+    /// Bytes of the device that polynomials, keys and tables take now.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.memory.used_bytes()
+    }
+
+    /// Bytes of the device.
+    pub fn total_bytes(&self) -> u64 {
+        self.inner.memory.device().total_bytes()
+    }
+
+    /// Most ciphertexts that are worked on at once.
+    pub fn most_together(&self) -> usize {
+        self.inner.together.load(Ordering::Relaxed)
+    }
+
+    /// Works on no more ciphertexts at once, for want of memory.
+    pub fn limit_together(&self, most: usize) {
+        let most = most.clamp(1, MAX_BATCH);
+        self.inner.together.store(most, Ordering::Relaxed);
+    }
+
+    /// Bytes of the keys that are on the device.
+    pub fn key_bytes(&self) -> u64 {
+        self.keys().bytes()
+    }
+
+    /// A compressed plaintext's place without its residues, each of which would stand for 2^log_run words: for rehearsals.
+    pub fn imagined(&self, limbs: &[LimbId], log_run: u32) -> GpuPoly {
+        let form = Form::Evaluation;
+        let degree = self.ring_context().degree() >> log_run;
+        let made = self.take(limbs.len() * degree).map(|buffer| GpuPoly {
+            buffer: Some(Arc::new(buffer)),
+            offset: 0,
+            limbs: limbs.into(),
+            form,
+            degree,
+            pending: None,
+        });
+        self.or_lost(made, limbs, form)
     }
 
     /// The first failure of the device, after which every result is void.
@@ -128,7 +174,7 @@ impl Gpu {
     pub(super) fn is_fused(&self) -> bool {
         self.inner.fused
     }
-    pub(super) fn shared_limit(&self) -> u32 {
+    pub(crate) fn shared_limit(&self) -> u32 {
         self.inner.memory.device().shared_bytes()
     }
     pub(super) fn tables(&self) -> &Tables {

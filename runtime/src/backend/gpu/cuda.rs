@@ -88,11 +88,12 @@ impl Cuda {
         let code = machine_code(&format!("sm_{major}{minor}"), log_n)?;
         // SAFETY: the device came from the driver; the context is released when this value is dropped; the code is a whole cubin.
         unsafe {
-            let total = result::device::total_mem(device).map_err(driver("cuDeviceTotalMem"))?;
             let context = result::primary_ctx::retain(device);
             let context = context.map_err(driver("cuDevicePrimaryCtxRetain"))?;
             result::ctx::set_current(context).map_err(driver("cuCtxSetCurrent"))?;
             let module = result::module::load_data(code.as_ptr().cast());
+            // What is free: other processes and the driver hold some of it.
+            let (total, _) = result::mem_get_info().map_err(driver("cuMemGetInfo"))?;
             let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
             Ok(Self {
                 name,

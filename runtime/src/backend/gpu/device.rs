@@ -44,6 +44,14 @@ pub enum DeviceError {
         /// Bytes of the device.
         total: u64,
     },
+    /// A run that a rehearsal found too large.
+    #[error("a run needs {needs}; the device has {:.3} GiB: compile with a smaller --batch or --max-memory, or use --backend cpu", *total as f64 / 2f64.powi(30))]
+    Plan {
+        /// What it needs, where.
+        needs: String,
+        /// Bytes of the device.
+        total: u64,
+    },
     /// The kernels did not compile.
     #[error("the kernels do not compile for {target}: {log}")]
     Compile {
@@ -88,7 +96,7 @@ pub trait Device: Send + Sync {
     /// Its name, for reports.
     fn name(&self) -> String;
 
-    /// Bytes of memory it has.
+    /// Bytes of memory it has for this process.
     fn total_bytes(&self) -> u64;
 
     /// Bytes of shared memory that a block may have.

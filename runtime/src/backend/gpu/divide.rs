@@ -1,11 +1,12 @@
 //! Basis extensions, and the divisions made of them.
 
-use super::arguments::{ExtensionArgs, Piece, ABSENT, EXTENSION_GROUP, MAX_BATCH, MAX_PIECES};
+use super::arguments::{ExtensionArgs, Piece, ABSENT, MAX_BATCH, MAX_LIMBS, MAX_PIECES};
 use super::core::Gpu;
 use super::device::{Address, DeviceError};
 use super::memory::Buffer;
 use super::pointwise::{Operands, Word};
 use super::poly::GpuPoly;
+use super::tables::montgomery_form;
 use super::transform::{radix, Limb, Route};
 use crate::ring::extension::Extension;
 use crate::ring::{Form, GaloisElement, LimbId};
@@ -16,6 +17,37 @@ use std::sync::Arc;
 
 /// Threads of a block; with 64 source limbs they take 32 KiB of shared memory.
 const THREADS: u32 = 128;
+
+/// Blocks that keep a large GPU busy: two for each of an H200's multiprocessors.
+const WANTED_BLOCKS: usize = 264;
+
+/// Fewest target limbs that are made from one reading of the sources, where there are as many.
+const LEAST_GROUP: usize = 8;
+
+/// Limbs of polynomials on the same limbs, in evaluation form, and what their coefficients are multiplied by.
+pub(super) struct Sources<'a> {
+    pub polys: &'a [&'a GpuPoly],
+    pub limbs: &'a [LimbId],
+    pub factors: &'a [u32],
+}
+
+impl Sources<'_> {
+    /// Where they are in the polynomials, to be brought together in their order.
+    fn places(&self) -> Vec<Limb> {
+        let first = self.polys.first();
+        let limbs = self.limbs.iter().zip(self.factors).enumerate();
+        limbs
+            .map(|(i, (&id, &factor))| Limb {
+                // The callers take limbs of these polynomials.
+                source: first
+                    .and_then(|p| p.position_of(id))
+                    .map_or(ABSENT, |p| p as u16),
+                factor,
+                ..Limb::at(i, id)
+            })
+            .collect()
+    }
+}
 
 /// One extension of a launch.
 pub(super) struct Extended<'a> {
@@ -52,53 +84,53 @@ impl Gpu {
             shared: 4 * most_sources(pieces) * threads,
         };
         // SAFETY: as promised to this function.
-        unsafe { self.launch_extensions("heron_extend", polys, pieces, &shape) }
+        unsafe { self.launch_extensions("heron_extend", polys, pieces, &[], &shape) }
     }
 
-    /// Runs extensions and transforms the columns of what they make, in one launch where its shared memory suffices.
+    /// Extends limbs of polynomials and transforms the columns of what that makes, `limbs` in their order, to an address for each. Two
+    /// launches where shared memory suffices: rows backward, then columns backward, the extension and columns forward.
     ///
     /// # Safety
-    /// As [`Gpu::extensions`].
+    /// The pieces take all limbs of the sources, and the targets have room for what they make.
     pub(super) unsafe fn extend_columns(
         &self,
-        ways: &[(Address, Address)],
+        sources: &Sources<'_>,
+        to: &[Address],
         pieces: &[Extended<'_>],
         limbs: &[Limb],
     ) -> Result<(), DeviceError> {
-        let shape = match self.is_fused() {
-            true => self.fused_shape(most_sources(pieces)),
-            false => None,
-        };
-        let Some(shape) = shape else {
-            let made: Vec<_> = ways.iter().map(|&(_, to)| (to, to)).collect();
-            // SAFETY: as promised to this function.
-            return unsafe {
-                self.extensions(ways, pieces)?;
-                self.forward_columns(&made, limbs)
-            };
-        };
-        let kernel = format!("heron_extend_columns_{}", self.tables().ring().log_rows);
-        // SAFETY: as promised to this function.
-        unsafe { self.launch_extensions(&kernel, ways, pieces, &shape) }
-    }
-
-    /// Runs extensions and transforms what they make: coefficients at the sources to values at the targets of the routes, by way of what is
-    /// between. `limbs` are all target limbs, in their order; addends and `turn` as in [`Gpu::forward`].
-    ///
-    /// # Safety
-    /// As [`Gpu::extensions`] and [`Gpu::forward`].
-    pub(super) unsafe fn extend_forward(
-        &self,
-        routes: &[Route],
-        pieces: &[Extended<'_>],
-        limbs: &[Limb],
-        turn: u32,
-    ) -> Result<(), DeviceError> {
-        let ways: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
-        // SAFETY: as promised to this function.
-        unsafe {
-            self.extend_columns(&ways, pieces, limbs)?;
-            self.forward_rows(routes, limbs, turn)
+        let size = sources.limbs.len() * self.ring_context().degree();
+        let buffer = self.take(size * sources.polys.len())?;
+        let places: Vec<Address> = (0..sources.polys.len())
+            .map(|i| buffer.address().plus(i * size))
+            .collect();
+        let routes = sources.polys.iter().zip(&places);
+        let routes = routes.map(|(poly, &to)| Ok(Route::new(self.place(poly)?, to)));
+        let routes = routes.collect::<Result<Vec<Route>, DeviceError>>()?;
+        let ways: Vec<_> = places.into_iter().zip(to.iter().copied()).collect();
+        let read = sources.places();
+        let fits = self.is_fused() && read.len() <= MAX_LIMBS;
+        match fits
+            .then(|| self.fused_shape(most_sources(pieces)))
+            .flatten()
+        {
+            Some(shape) => {
+                let kernel = format!("heron_extend_columns_{}", self.tables().ring().log_rows);
+                // SAFETY: the limbs are those of the polynomials, and the buffer has room.
+                unsafe {
+                    self.backward_rows(&routes, &read)?;
+                    self.launch_extensions(&kernel, &ways, pieces, &read, &shape)
+                }
+            }
+            None => {
+                let made: Vec<_> = ways.iter().map(|&(_, to)| (to, to)).collect();
+                // SAFETY: as above.
+                unsafe {
+                    self.backward(&routes, &read)?;
+                    self.extensions(&ways, pieces)?;
+                    self.forward_columns(&made, limbs)
+                }
+            }
         }
     }
 
@@ -130,18 +162,30 @@ impl Gpu {
         kernel: &str,
         polys: &[(Address, Address)],
         pieces: &[Extended<'_>],
+        sources: &[Limb],
         shape: &Shape,
     ) -> Result<(), DeviceError> {
+        let ring = self.ring_context();
         for batch in polys.chunks(MAX_BATCH) {
             for pieces in pieces.chunks(MAX_PIECES) {
                 let ends = pieces.iter().map(|p| p.to + p.target.len());
                 let mut primes = vec![ABSENT; ends.max().unwrap_or(0)];
+                let targets = pieces.iter().map(|p| p.target.len());
+                let targets = targets.max().unwrap_or(0);
+                // Each group reads the sources, so there are no more of them than fill the device.
+                let alike = shape.blocks as usize * pieces.len() * batch.len();
+                let groups = WANTED_BLOCKS.div_ceil(alike.max(1));
+                let group = targets.div_ceil(groups).max(LEAST_GROUP);
                 let mut args = ExtensionArgs {
                     ring: self.tables().ring(),
                     pieces: pieces.len() as u32,
+                    group: group as u32,
                     ..ExtensionArgs::zeroed()
                 };
-                let mut targets = 0;
+                for (i, limb) in sources.iter().enumerate() {
+                    args.source_prime[i] = limb.id.0;
+                    args.source_factor[i] = montgomery_form(ring.modulus(limb.id), limb.factor);
+                }
                 for (to, piece) in args.piece.iter_mut().zip(pieces) {
                     let tables = self.tables();
                     let tables = tables.extension(piece.tables, piece.target, piece.divided)?;
@@ -152,7 +196,6 @@ impl Gpu {
                         source: piece.from as u16,
                         target: piece.to as u16,
                     };
-                    targets = targets.max(piece.target.len());
                     for (prime, id) in primes[piece.to..].iter_mut().zip(piece.target) {
                         *prime = id.0;
                     }
@@ -163,7 +206,7 @@ impl Gpu {
                 }
                 let grid = [
                     shape.blocks,
-                    targets.div_ceil(EXTENSION_GROUP) as u32,
+                    targets.div_ceil(group) as u32,
                     (pieces.len() * batch.len()) as u32,
                 ];
                 // SAFETY: the caller vouches for the addresses.
@@ -201,44 +244,14 @@ impl Gpu {
         Ok(result)
     }
 
-    /// The coefficients of some limbs of polynomials on the same limbs, each times its factor, one after the other in one buffer.
-    pub(super) fn scaled_coefficients(
+    /// [`crate::backend::Backend::divide_and_round`] of polynomials on the same limbs, then an automorphism.
+    pub(super) fn divided(
         &self,
         polys: &[&GpuPoly],
-        limbs: &[LimbId],
-        factors: &[u32],
-    ) -> Result<Buffer, DeviceError> {
-        let size = limbs.len() * self.ring_context().degree();
-        let buffer = self.take(size * polys.len())?;
-        let first = polys.first().map(|p| p.limbs.clone()).unwrap_or_default();
-        let place = |id: LimbId| first.iter().position(|&l| l == id);
-        let limbs = limbs.iter().zip(factors).enumerate();
-        let limbs: Vec<Limb> = limbs
-            .map(|(i, (&id, &factor))| Limb {
-                // The callers take limbs of these polynomials.
-                source: place(id).map_or(ABSENT, |p| p as u16),
-                factor,
-                ..Limb::at(i, id)
-            })
-            .collect();
-        let routes = polys.iter().enumerate().map(|(i, poly)| {
-            let to = buffer.address().plus(i * size);
-            Ok(Route::new(self.place(poly)?, to))
-        });
-        let routes = routes.collect::<Result<Vec<Route>, DeviceError>>()?;
-        // SAFETY: the limbs are those of the polynomials, and the buffer has room.
-        unsafe { self.backward(&routes, &limbs)? };
-        Ok(buffer)
-    }
-
-    /// [`crate::backend::Backend::divide_and_round`] of polynomials on the same limbs, then an automorphism.
-    pub(super) fn divided<const K: usize>(
-        &self,
-        polys: [&GpuPoly; K],
         lo: &[LimbId],
         factor: Option<&BigInt>,
         element: Option<GaloisElement>,
-    ) -> Result<[GpuPoly; K], RlweError> {
+    ) -> Result<Vec<GpuPoly>, RlweError> {
         let ring = self.ring_context();
         let hi = polys.first().map_or(lo, |a| &a.limbs);
         for a in polys {
@@ -267,11 +280,13 @@ impl Gpu {
         let Some(extension) = &tables.extension else {
             return self.multiples(polys, lo, &limbs, element);
         };
-        let factors = tables.leaving_factors(ring, factor);
-        let remainders = self.scaled_coefficients(&polys, tables.leaving(), &factors)?;
-        let remainder_words = tables.leaving().len() * ring.degree();
+        let sources = Sources {
+            polys,
+            limbs: tables.leaving(),
+            factors: &tables.leaving_factors(ring, factor),
+        };
         let result_words = lo.len() * ring.degree();
-        let quotients = self.several(result_words, K)?;
+        let quotients = self.several(result_words, polys.len())?;
         let piece = Extended {
             tables: extension,
             target: lo,
@@ -282,11 +297,11 @@ impl Gpu {
         // A permutation cannot be written over what others still read.
         let turned = match element {
             None => quotients.clone(),
-            Some(_) => self.several(result_words, K)?,
+            Some(_) => self.several(result_words, polys.len())?,
         };
         let routes = polys.iter().enumerate().map(|(i, a)| {
             Ok(Route {
-                from: remainders.address().plus(i * remainder_words),
+                from: quotients[i].address(),
                 between: quotients[i].address(),
                 to: turned[i].address(),
                 addend: self.place(a)?,
@@ -294,33 +309,42 @@ impl Gpu {
         });
         let routes = routes.collect::<Result<Vec<Route>, DeviceError>>()?;
         let turn = element.map_or(1, |g| g.inverse(ring.log_n()).value());
-        // SAFETY: the remainders are on the leaving limbs, the quotients on `lo`; addends are named where the polynomials have the limb.
-        unsafe { self.extend_forward(&routes, &[piece], &limbs, turn)? };
+        let made: Vec<Address> = quotients.iter().map(|q| q.address()).collect();
+        // SAFETY: the sources are the leaving limbs, the quotients on `lo`; addends are named where the polynomials have the limb.
+        unsafe {
+            self.extend_columns(&sources, &made, &[piece], &limbs)?;
+            self.forward_rows(&routes, &limbs, turn)?;
+        }
         let lo: Arc<[LimbId]> = lo.into();
-        Ok(std::array::from_fn(|i| GpuPoly {
-            buffer: Some(Arc::clone(&turned[i])),
+        let results = turned.into_iter().map(|buffer| GpuPoly {
+            buffer: Some(buffer),
             offset: 0,
             limbs: Arc::clone(&lo),
             form: Form::Evaluation,
             degree: ring.degree(),
             pending: None,
-        }))
+        });
+        Ok(results.collect())
     }
 
-    fn several(&self, words: usize, count: usize) -> Result<Vec<Arc<Buffer>>, DeviceError> {
+    pub(super) fn several(
+        &self,
+        words: usize,
+        count: usize,
+    ) -> Result<Vec<Arc<Buffer>>, DeviceError> {
         let each = (0..count).map(|_| Ok(Arc::new(self.take(words)?)));
         each.collect()
     }
 
     /// A division by nothing: limbs times their factors, zero where a limb enters.
-    fn multiples<const K: usize>(
+    fn multiples(
         &self,
-        polys: [&GpuPoly; K],
+        polys: &[&GpuPoly],
         lo: &[LimbId],
         limbs: &[Limb],
         element: Option<GaloisElement>,
-    ) -> Result<[GpuPoly; K], RlweError> {
-        let mut results = Vec::with_capacity(K);
+    ) -> Result<Vec<GpuPoly>, RlweError> {
+        let mut results = Vec::with_capacity(polys.len());
         for a in polys {
             let result = self.scratch(lo, Form::Evaluation)?;
             let words = limbs.iter().enumerate().map(|(i, limb)| Word {
@@ -340,9 +364,7 @@ impl Gpu {
                 Some(g) => self.turned(&result, g)?,
             });
         }
-        let mut results = results.into_iter();
-        // One was pushed for each.
-        Ok(polys.map(|a| results.next().unwrap_or_else(|| a.clone())))
+        Ok(results)
     }
 }
 

@@ -27,6 +27,12 @@ impl Keys {
         })
     }
 
+    /// Bytes of all keys on the device.
+    pub(super) fn bytes(&self) -> u64 {
+        let map = self.0.lock();
+        map.map_or(0, |map| map.values().map(|key| key.bytes()).sum())
+    }
+
     /// Gives up all keys that are not being used right now. Whether there was any.
     pub(super) fn forget(&self) -> bool {
         let Ok(mut map) = self.0.lock() else {

@@ -36,6 +36,11 @@ impl Memory {
         &*self.device
     }
 
+    /// Bytes that are live.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Most bytes that were live together.
     pub(super) fn most_bytes(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
@@ -99,6 +104,10 @@ impl Drop for Memory {
 }
 
 impl Buffer {
+    pub(super) fn bytes(&self) -> u64 {
+        bytes(self.words)
+    }
+
     pub(super) fn address(&self) -> Address {
         self.address
     }

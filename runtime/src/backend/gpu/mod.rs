@@ -10,9 +10,11 @@ pub mod device;
 mod divide;
 mod keys;
 mod memory;
+pub mod planner;
 mod pointwise;
 mod poly;
 mod product;
+mod rotated_sums;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;

@@ -1,7 +1,7 @@
 //! Launches of sums of products.
 
 use super::arguments::{
-    ProductArgs, SharedProductsArgs, ABSENT, MAX_LIMBS, MAX_SHARED, MAX_SUMS, MAX_TERMS,
+    ProductArgs, SharedProductsArgs, ABSENT, MAX_ALIKE, MAX_LIMBS, MAX_SHARED, MAX_SUMS, MAX_TERMS,
 };
 use super::core::Gpu;
 use super::device::{Address, DeviceError};
@@ -17,14 +17,14 @@ const THREADS: u32 = 256;
 pub(super) type Term<'a> = (&'a GpuPoly, &'a GpuPoly, Option<&'a GpuPoly>);
 
 /// Where the limbs of a result are in operands; most operands share one layout.
-struct Layouts<'a> {
-    limbs: &'a [LimbId],
-    rows: Vec<Vec<u16>>,
+pub(super) struct Layouts<'a> {
+    pub limbs: &'a [LimbId],
+    pub rows: Vec<Vec<u16>>,
 }
 
 impl Layouts<'_> {
     /// Number of the layout of a polynomial, whose limbs must include the result's.
-    fn of(&mut self, poly: &GpuPoly) -> usize {
+    pub(super) fn of(&mut self, poly: &GpuPoly) -> usize {
         assert_eq!(
             poly.form,
             Form::Evaluation,
@@ -35,6 +35,14 @@ impl Layouts<'_> {
             self.rows.push(row);
             self.rows.len() - 1
         })
+    }
+
+    /// All layouts, one after the other; something where there is none.
+    pub(super) fn list(&self) -> Vec<u16> {
+        match self.rows.is_empty() {
+            true => vec![ABSENT],
+            false => self.rows.concat(),
+        }
     }
 }
 
@@ -89,11 +97,7 @@ impl Gpu {
                 for (i, limb) in chunk.iter().enumerate() {
                     args.prime[i] = limb.0;
                 }
-                let list = match layouts.rows.is_empty() {
-                    true => vec![ABSENT],
-                    false => layouts.rows.concat(),
-                };
-                args.layouts = self.tables().list(&list)?.0;
+                args.layouts = self.tables().list(&layouts.list())?.0;
                 let grid = [n as u32 / 4 / threads, chunk.len() as u32, 1];
                 // SAFETY: layouts name limbs that the operands have; the results are on `limbs`.
                 unsafe { self.launch("heron_inner_products", grid, threads, 0, &args)? };
@@ -131,40 +135,76 @@ fn shared<'a>(sums: &[Vec<Triple<'a, GpuPoly>>]) -> Vec<Shared<'a>> {
     found
 }
 
+/// The pairs of one ciphertext's sums, and where the sums go.
+type Summed<'a> = (Vec<Shared<'a>>, &'a [(GpuPoly, GpuPoly)]);
+
+/// Whether sums of two ciphertexts have the same left-hand factors, and right-hand ones with their limbs at the same places.
+fn is_like((pairs, sums): &Summed<'_>, (others, more): &Summed<'_>) -> bool {
+    let same = |a: Option<&GpuPoly>, b: Option<&GpuPoly>| match (a, b) {
+        (Some(a), Some(b)) => std::ptr::eq(a, b),
+        (None, None) => true,
+        _ => false,
+    };
+    let each = |(a, b): (&Shared<'_>, &Shared<'_>)| {
+        let left = a.left.iter().zip(b.left);
+        a.b.limbs == b.b.limbs
+            && a.c.limbs == b.c.limbs
+            && left.into_iter().all(|(a, b)| same(*a, b))
+    };
+    let counts = (pairs.len(), sums.len()) == (others.len(), more.len());
+    counts && pairs.iter().zip(others).all(each)
+}
+
 impl Gpu {
-    /// (Σ a·b, Σ a·c) for each sum, on `limbs`: what the sums share is read once for every [`MAX_SUMS`] of them.
+    /// For each ciphertext (Σ a·b, Σ a·c) for each sum, on `limbs`: what the sums share is read once for every [`MAX_SUMS`] of them, what the
+    /// ciphertexts share once for every [`MAX_ALIKE`].
     pub(super) fn shared_products(
         &self,
-        sums: &[Vec<Triple<'_, GpuPoly>>],
+        ciphertexts: &[Vec<Vec<Triple<'_, GpuPoly>>>],
         limbs: &[LimbId],
-    ) -> Result<Pairs<GpuPoly>, DeviceError> {
+    ) -> Result<Vec<Pairs<GpuPoly>>, DeviceError> {
         let one = || self.scratch(limbs, Form::Evaluation);
-        let results = sums.iter().map(|_| Ok((one()?, one()?)));
-        let results = results.collect::<Result<Pairs<GpuPoly>, DeviceError>>()?;
-        for (sums, results) in sums.chunks(MAX_SUMS).zip(results.chunks(MAX_SUMS)) {
-            let pairs = shared(sums);
-            // No pair: one launch that writes zeros.
-            let none: &[Shared<'_>] = &[];
-            let some: Vec<&[Shared<'_>]> = match pairs.is_empty() {
-                true => vec![none],
-                false => pairs.chunks(MAX_SHARED).collect(),
-            };
-            for (start, chunk) in limbs.chunks(MAX_LIMBS).enumerate() {
-                for (number, pairs) in some.iter().enumerate() {
-                    let first = start * MAX_LIMBS;
-                    self.launch_shared(pairs, results, (first, chunk), number > 0)?;
+        let results = ciphertexts.iter().map(|sums| {
+            let pairs = sums.iter().map(|_| Ok((one()?, one()?)));
+            pairs.collect()
+        });
+        let results = results.collect::<Result<Vec<Pairs<GpuPoly>>, DeviceError>>()?;
+        let most = ciphertexts.iter().map(Vec::len).max().unwrap_or(0);
+        for first in (0..most).step_by(MAX_SUMS) {
+            let part = |length: usize| first.min(length)..(first + MAX_SUMS).min(length);
+            let each = ciphertexts.iter().zip(&results).map(|(sums, results)| {
+                let range = part(sums.len());
+                (shared(&sums[range.clone()]), &results[range])
+            });
+            let each: Vec<Summed<'_>> = each.collect();
+            for alike in each.chunk_by(is_like) {
+                for alike in alike.chunks(MAX_ALIKE) {
+                    self.shared_chunks(alike, limbs)?;
                 }
             }
         }
         Ok(results)
     }
 
+    fn shared_chunks(&self, alike: &[Summed<'_>], limbs: &[LimbId]) -> Result<(), DeviceError> {
+        let pairs = alike.first().map_or(0, |(pairs, _)| pairs.len());
+        for (start, chunk) in limbs.chunks(MAX_LIMBS).enumerate() {
+            // No pair: one launch that writes zeros.
+            for number in 0..pairs.div_ceil(MAX_SHARED).max(1) {
+                let first = number * MAX_SHARED;
+                let pairs = first..pairs.min(first + MAX_SHARED);
+                self.launch_shared(alike, pairs, (start * MAX_LIMBS, chunk))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Some of the pairs, on some of the limbs; what is not the first of the pairs is added.
     fn launch_shared(
         &self,
-        pairs: &[Shared<'_>],
-        results: &[(GpuPoly, GpuPoly)],
+        alike: &[Summed<'_>],
+        range: std::ops::Range<usize>,
         (first, limbs): (usize, &[LimbId]),
-        accumulate: bool,
     ) -> Result<(), DeviceError> {
         let ring = self.ring_context();
         let n = ring.degree();
@@ -175,17 +215,24 @@ impl Gpu {
         let mut args = SharedProductsArgs {
             primes: self.tables().ring().primes,
             log_n: ring.log_n(),
-            pairs: pairs.len() as u32,
+            pairs: range.len() as u32,
             limbs: limbs.len() as u32,
-            accumulate: u32::from(accumulate),
+            accumulate: u32::from(range.start > 0),
+            batch: alike.len() as u32,
             ..SharedProductsArgs::zeroed()
         };
-        for (s, (low, high)) in results.iter().enumerate() {
-            args.low[s] = self.place(low)?.plus(first * n).0;
-            args.high[s] = self.place(high)?.plus(first * n).0;
+        for (ciphertext, (pairs, results)) in alike.iter().enumerate() {
+            for (s, (low, high)) in results.iter().enumerate() {
+                args.low[ciphertext][s] = self.place(low)?.plus(first * n).0;
+                args.high[ciphertext][s] = self.place(high)?.plus(first * n).0;
+            }
+            for (t, pair) in pairs[range.clone()].iter().enumerate() {
+                args.b[t][ciphertext] = self.place(pair.b)?.0;
+                args.c[t][ciphertext] = self.place(pair.c)?.0;
+            }
         }
-        for (t, pair) in pairs.iter().enumerate() {
-            (args.b[t], args.c[t]) = (self.place(pair.b)?.0, self.place(pair.c)?.0);
+        let pairs = alike.first().map(|(pairs, _)| &pairs[range]);
+        for (t, pair) in pairs.into_iter().flatten().enumerate() {
             args.b_layout[t] = layouts.of(pair.b) as u8;
             args.c_layout[t] = layouts.of(pair.c) as u8;
             for (s, a) in pair.left.iter().enumerate() {
@@ -198,14 +245,12 @@ impl Gpu {
         for (prime, limb) in args.prime.iter_mut().zip(limbs) {
             *prime = limb.0;
         }
-        let list = match layouts.rows.is_empty() {
-            true => vec![ABSENT],
-            false => layouts.rows.concat(),
-        };
-        args.layouts = self.tables().list(&list)?.0;
-        let threads = THREADS.min(n as u32 / 4);
+        args.layouts = self.tables().list(&layouts.list())?.0;
+        let share = (alike.len() as u32).next_power_of_two();
+        let threads = (THREADS / share).min(n as u32 / 4);
         let grid = [n as u32 / 4 / threads, limbs.len() as u32, 1];
+        let all = threads * alike.len() as u32;
         // SAFETY: layouts name limbs that the operands have; the results are on all limbs.
-        unsafe { self.launch("heron_shared_products", grid, threads, 0, &args) }
+        unsafe { self.launch("heron_shared_products", grid, all, 0, &args) }
     }
 }

@@ -16,6 +16,7 @@ extern "C" {
     fn heron_kernels_plain() -> *const Kernels;
     fn heron_kernels_without_barriers() -> *const Kernels;
     fn heron_kernels_shorter_quotient() -> *const Kernels;
+    fn heron_kernels_mixed_batch() -> *const Kernels;
     fn heron_simulator_allocate(bytes: usize) -> *mut c_void;
     fn heron_simulator_free(memory: *mut c_void);
     fn heron_simulator_launch(
@@ -41,6 +42,8 @@ pub enum Build {
     WithoutBarriers,
     /// The quotient of a basis extension has 56 fraction bits where its reciprocals have 57.
     ShorterQuotient,
+    /// Every other ciphertext of a batch is given the operands of the one before it.
+    MixedBatch,
 }
 
 /// A device made of the host's memory and one of its threads at a time.
@@ -78,6 +81,7 @@ impl Simulator {
                 Build::Plain => heron_kernels_plain(),
                 Build::WithoutBarriers => heron_kernels_without_barriers(),
                 Build::ShorterQuotient => heron_kernels_shorter_quotient(),
+                Build::MixedBatch => heron_kernels_mixed_batch(),
             }
         };
         Self {

@@ -1,7 +1,7 @@
 //! The kernels' source, inside the binary: one text, and a name for what it compiles to.
 
 /// In the order of their includes.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
     ("word.cuh", include_str!("../../../kernels/word.cuh")),
     ("ring.cuh", include_str!("../../../kernels/ring.cuh")),
@@ -28,6 +28,10 @@ const FILES: [(&str, &str); 14] = [
         include_str!("../../../kernels/pointwise.cuh"),
     ),
     ("product.cuh", include_str!("../../../kernels/product.cuh")),
+    (
+        "rotated_sums.cuh",
+        include_str!("../../../kernels/rotated_sums.cuh"),
+    ),
     (
         "rows_key_product.cuh",
         include_str!("../../../kernels/rows_key_product.cuh"),

@@ -1,6 +1,9 @@
 //! The kernels, in the simulator, against the CPU: the same residues, limb by limb. Toy rings: not secure.
 
+mod batches;
+mod measured;
 mod operations;
+mod plans;
 mod programs;
 mod switches;
 

@@ -153,14 +153,27 @@ impl Gpu {
         routes: &[Route],
         limbs: &[Limb],
     ) -> Result<(), DeviceError> {
-        let first: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
         let second: Vec<_> = routes.iter().map(|r| (r.between, r.to)).collect();
         let moved = stayed(limbs);
         // SAFETY: as above.
         unsafe {
-            self.phase("heron_backward", Phase::Rows, &first, limbs, &[], 1)?;
+            self.backward_rows(routes, limbs)?;
             self.phase("heron_backward", Phase::Columns, &second, &moved, &[], 1)
         }
+    }
+
+    /// The first half of [`Gpu::backward`]: to what is between.
+    ///
+    /// # Safety
+    /// The addresses hold the limbs that `limbs` names.
+    pub(super) unsafe fn backward_rows(
+        &self,
+        routes: &[Route],
+        limbs: &[Limb],
+    ) -> Result<(), DeviceError> {
+        let ways: Vec<_> = routes.iter().map(|r| (r.from, r.between)).collect();
+        // SAFETY: the caller vouches for the addresses.
+        unsafe { self.phase("heron_backward", Phase::Rows, &ways, limbs, &[], 1) }
     }
 
     /// Rows that a block transforms together, threads of each, bytes of shared memory for all.

@@ -5,11 +5,12 @@
 
 use super::{Lab, Measurement, Place};
 use crate::ckks::encoding::Complex;
+use crate::ckks::transfer::Brought;
 use crate::ckks::{
     Ciphertext, CkksError, DiagonalSource, EncodeOnDemand, EncodedDiagonals, GiantStep,
-    LinearOutput, LinearTerm, RotationStep,
+    LinearOutput, LinearTerm, RotationStep, Transfer,
 };
-use crate::ring::{GaloisElement, RnsPoly};
+use crate::ring::GaloisElement;
 use crate::rlwe::{KeyKind, KeyRequest};
 use std::time::Instant;
 
@@ -88,7 +89,7 @@ impl Matrix {
     }
 }
 
-impl Lab {
+impl<B: Transfer> Lab<B> {
     /// With diagonals encoded beforehand, which takes `encode_s` once, and with diagonals encoded as they are used.
     pub(super) fn matrix<E: From<CkksError>>(
         &self,
@@ -112,16 +113,17 @@ impl Lab {
             columns,
         };
         let x = self.uniform("x", ROWS * columns);
-        let source = self.encrypt(&self.plaintext(&x)?, "x")?;
+        let backend = self.evaluator.backend();
+        let source = backend.bring(self.encrypt(&self.plaintext(&x)?, "x")?);
         let expected = matrix.times(&x);
         let params = self.context.params();
         let scale = params
             .plaintext_scale(self.level())
             .map_err(CkksError::from)?;
-        let multiply = |diagonals: &dyn DiagonalSource<RnsPoly>| {
+        let multiply = |diagonals: &dyn DiagonalSource<B::Poly>| {
             self.evaluator.linear(&[&source], &outputs, diagonals)
         };
-        let mut measure = |op, diagonals: &dyn DiagonalSource<RnsPoly>, encode: Option<f64>| {
+        let mut measure = |op, diagonals: &dyn DiagonalSource<B::Poly>, encode: Option<f64>| {
             let error = self.error(&multiply(diagonals)?, &expected)?;
             let mut m = self.time(op, || multiply(diagonals))?;
             m.extra.push(("babies", babies as f64));
@@ -137,7 +139,7 @@ impl Lab {
                 scale,
                 slots: |index| Some(matrix.diagonal(index)),
             };
-            measure(in_passing, &source, None)?;
+            measure(in_passing, &Brought::new(backend, &source, false), None)?;
         }
         if wanted(beforehand) {
             let started = Instant::now();
@@ -145,7 +147,8 @@ impl Lab {
             let encoded = (0..ROWS).map(encode).collect::<Result<_, _>>();
             let encoded = encoded.map_err(CkksError::from)?;
             let context = std::sync::Arc::clone(&self.context);
-            let kept = EncodedDiagonals::new(context, encoded, scale, true);
+            let encoded = EncodedDiagonals::new(context, encoded, scale, false);
+            let kept = Brought::new(backend, &encoded, true);
             // The first product makes the residues, which are kept for the others.
             drop(multiply(&kept)?);
             let encode = started.elapsed().as_secs_f64();
@@ -155,7 +158,7 @@ impl Lab {
     }
 
     /// The largest distance of a slot of the product to what it should be.
-    fn error(&self, product: &[Ciphertext], expected: &[f64]) -> Result<f64, CkksError> {
+    fn error(&self, product: &[Ciphertext<B::Poly>], expected: &[f64]) -> Result<f64, CkksError> {
         let shape = |what, found| CkksError::Shape {
             op: "product of matrices",
             what,
@@ -166,9 +169,10 @@ impl Lab {
             return Err(shape("number of ciphertexts", product.len()));
         };
         let log_slots = self.context.params().log_n() - 1;
+        let product = self.evaluator.backend().fetch_back(product)?;
         let found = self
             .client
-            .decrypt_slots(&self.encoder, product, log_slots)?;
+            .decrypt_slots(&self.encoder, &product, log_slots)?;
         let errors = found.iter().zip(expected);
         let error = errors.fold(0.0, |worst: f64, (a, b)| worst.max((a.re - b).abs()));
         match error <= LARGEST_ERROR {

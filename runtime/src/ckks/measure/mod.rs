@@ -12,7 +12,9 @@ mod tests;
 pub use place::{places, Place};
 
 use super::encoding::Encoder;
-use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext};
+use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, Transfer};
+use crate::backend::gpu::DeviceError;
+use crate::backend::Cpu;
 use crate::client::ClientKey;
 use crate::ring::RandomSource;
 use crate::rlwe::{KeyRequest, RlweContext};
@@ -29,6 +31,8 @@ const FEWEST_RUNS: usize = 3;
 pub struct Measurement {
     /// Its name in the lines.
     pub op: &'static str,
+    /// The backend that ran it: the client's operations are the CPU's, wherever the others run.
+    pub backend: &'static str,
     /// Median wall time of one run in seconds.
     pub median_seconds: f64,
     /// Shortest wall time in seconds.
@@ -42,12 +46,12 @@ pub struct Measurement {
 }
 
 /// A client and a server at one place, with the keys of what is measured there.
-pub struct Lab {
+pub struct Lab<B: Transfer = Cpu> {
     place: Place,
     context: Arc<RlweContext>,
     encoder: Encoder,
     client: ClientKey,
-    evaluator: Evaluator,
+    evaluator: Evaluator<B>,
     random: RandomSource,
     seconds: f64,
 }
@@ -58,17 +62,35 @@ impl Lab {
     /// # Errors
     /// A level that the place's chain does not have.
     pub fn new(place: Place, seconds: f64, random: RandomSource) -> Result<Lab, CkksError> {
+        Lab::on(place, seconds, random, |context| {
+            Ok(Cpu::new(Arc::clone(context)))
+        })
+    }
+}
+
+impl<B: Transfer> Lab<B> {
+    /// As [`Lab::new`], on the backend that `machine` makes for the place's ring.
+    ///
+    /// # Errors
+    /// A level that the place's chain does not have, or no such machine.
+    pub fn on(
+        place: Place,
+        seconds: f64,
+        random: RandomSource,
+        machine: impl FnOnce(&Arc<RlweContext>) -> Result<B, DeviceError>,
+    ) -> Result<Lab<B>, CkksError> {
         let mut request = KeyRequest::new();
         ops::add_keys(&mut request, &place);
         if place.matrix.is_some() {
             matrix::add_keys(&mut request, &place);
         }
         let context = RlweContext::new(place.params.clone())?;
+        let backend = machine(&context)?;
         let client = ClientKey::generate(Arc::clone(&context), &random.derive("client", &[]));
         let keys = client.evaluation_keys(&request, &random.derive("keys", &[]))?;
         Ok(Lab {
             encoder: Encoder::new(context.params().log_n())?,
-            evaluator: Evaluator::new(Arc::clone(&context), Arc::new(keys)),
+            evaluator: Evaluator::on(backend, Arc::clone(&context), Arc::new(keys)),
             place,
             context,
             client,
@@ -105,9 +127,10 @@ impl Lab {
             false => "levelled",
         };
         let mut line = format!(
-            "{{\"bench\":\"ops\",\"op\":\"{}\",\"backend\":\"cpu\",\"threads\":{},\"log2_n\":{},\"level\":{},\"limbs\":{},\
+            "{{\"bench\":\"ops\",\"op\":\"{}\",\"backend\":\"{}\",\"threads\":{},\"log2_n\":{},\"level\":{},\"limbs\":{},\
              \"log_q\":{:.1},\"digits\":{},\"special_limbs\":{},\"chain\":\"{chain}\",\"median_s\":{:.9},\"min_s\":{:.9},\"runs\":{}",
             m.op,
+            m.backend,
             rayon::current_num_threads(),
             params.log_n(),
             level.0,
@@ -126,6 +149,10 @@ impl Lab {
             // Writing to a string cannot fail.
             let _ = write!(line, ",\"{name}\":{value}");
         }
+        let device = self.evaluator.backend().device();
+        if let Some((device, bytes)) = device.filter(|_| m.backend == B::NAME) {
+            let _ = write!(line, ",\"device\":\"{device}\",\"device_bytes\":{bytes}");
+        }
         line.push('}');
         Ok(line)
     }
@@ -134,18 +161,21 @@ impl Lab {
         self.place.level
     }
 
-    /// Repeats `work` for the time asked for, at least three times.
+    /// Repeats `work` for the time asked for, at least three times, each time until the backend is done.
     fn time<T>(
         &self,
         op: &'static str,
         mut work: impl FnMut() -> Result<T, CkksError>,
     ) -> Result<Measurement, CkksError> {
+        let backend = self.evaluator.backend();
         drop(work()?);
+        backend.settle()?;
         let (mut times, mut least) = (Vec::new(), None);
         let begin = Instant::now();
         while times.len() < FEWEST_RUNS || begin.elapsed().as_secs_f64() < self.seconds {
             let (started, before) = (Instant::now(), clock::processor_seconds());
             let result = work()?;
+            backend.settle()?;
             let after = clock::processor_seconds();
             times.push(started.elapsed().as_secs_f64());
             let spent = after.zip(before).map(|(after, before)| after - before);
@@ -155,6 +185,7 @@ impl Lab {
         times.sort_by(f64::total_cmp);
         Ok(Measurement {
             op,
+            backend: B::NAME,
             median_seconds: times[times.len() / 2],
             least_seconds: times[0],
             processor_seconds: least,
@@ -176,6 +207,7 @@ impl Lab {
         )
     }
 
+    /// As the client does it: on the host.
     fn encrypt(&self, plaintext: &Plaintext, name: &str) -> Result<Ciphertext, CkksError> {
         let random = self.random.derive(name, &[u64::from(self.level().0)]);
         self.client.encrypt(plaintext, &random)

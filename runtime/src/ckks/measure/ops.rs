@@ -1,9 +1,9 @@
 //! The operations one by one.
 
 use super::{Lab, Measurement, Place};
-use crate::backend::{Backend, Switch};
+use crate::backend::{Cpu, Switch};
 use crate::ckks::multiply::two;
-use crate::ckks::{CkksError, RotationStep};
+use crate::ckks::{CkksError, RotationStep, Transfer};
 use crate::ring::GaloisElement;
 use crate::rlwe::{KeyKind, KeyRequest};
 use std::any::Any;
@@ -27,7 +27,10 @@ fn boxed<T: 'static>(value: T) -> Result<Box<dyn Any>, CkksError> {
     Ok(Box::new(value))
 }
 
-impl Lab {
+/// What a client does, on the host.
+const CLIENTS: [&str; 2] = ["encrypt", "decrypt"];
+
+impl<B: Transfer> Lab<B> {
     pub(super) fn ops<E: From<CkksError>>(
         &self,
         wanted: &dyn Fn(&str) -> bool,
@@ -36,8 +39,11 @@ impl Lab {
         let evaluator = &self.evaluator;
         let backend = evaluator.backend();
         let slots = self.uniform("slots", self.encoder.slots());
-        let plain = self.plaintext(&slots)?;
-        let (a, b) = (self.encrypt(&plain, "a")?, self.encrypt(&plain, "b")?);
+        let message = self.plaintext(&slots)?;
+        let fresh = self.encrypt(&message, "a")?;
+        let plain = backend.bring_plaintext(message.clone());
+        let a = backend.bring(fresh.clone());
+        let b = backend.bring(self.encrypt(&message, "b")?);
         let (poly, _) = two("bench", &a)?;
         let mut coefficients = poly.clone();
         backend.to_coefficient(&mut coefficients);
@@ -74,11 +80,13 @@ impl Lab {
                 boxed(evaluator.rotate_hoisted(&a, &steps)?)
             }),
             ("conjugate", &|| boxed(evaluator.conjugate(&a)?)),
-            ("encode", &|| boxed(self.plaintext(&slots)?)),
-            ("encrypt", &|| boxed(self.encrypt(&plain, "c")?)),
+            ("encode", &|| {
+                boxed(backend.bring_plaintext(self.plaintext(&slots)?))
+            }),
+            ("encrypt", &|| boxed(self.encrypt(&message, "c")?)),
             ("decrypt", &|| {
                 let client = &self.client;
-                boxed(client.decrypt_slots(&self.encoder, &a, log_slots)?)
+                boxed(client.decrypt_slots(&self.encoder, &fresh, log_slots)?)
             }),
             ("key_switch", &|| {
                 let digits = backend.decompose(poly, row)?;
@@ -96,6 +104,9 @@ impl Lab {
                 continue;
             }
             let mut m = self.time(op, work)?;
+            if CLIENTS.contains(&op) {
+                m.backend = Cpu::NAME;
+            }
             if op == "rotate_hoisted" {
                 m.extra.push(("each_s", m.median_seconds / HOISTED as f64));
             }

@@ -196,7 +196,7 @@ fn fused_launches_equal_their_unfused_twins() {
         other.launches(),
         twin.launches()
     );
-    assert_eq!((other.launches(), twin.launches()), (8, 11));
+    assert_eq!((other.launches(), twin.launches()), (6, 11));
 }
 
 #[test]

@@ -1,0 +1,131 @@
+//! Between the host, where clients encrypt and files are read, and the backend that computes.
+
+use super::linear::DiagonalSource;
+use super::{Basis, Ciphertext, CkksError, Plaintext};
+use crate::backend::gpu::{DeviceError, Gpu};
+use crate::backend::{Backend, Cpu};
+use crate::ring::RnsPoly;
+use heron_schedule::params::Level;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// A backend with a way there and back, and with an end of what was started: for running schedules from files and for timing.
+pub trait Transfer: Backend<Poly: 'static> {
+    /// Its name in reports.
+    const NAME: &'static str;
+
+    /// Name of the device and the most bytes of it that were in use, if it has memory of its own.
+    fn device(&self) -> Option<(String, u64)>;
+
+    /// Brings a polynomial there.
+    fn bring_poly(&self, poly: RnsPoly) -> Self::Poly;
+
+    /// Brings a ciphertext there.
+    fn bring(&self, ct: Ciphertext) -> Ciphertext<Self::Poly> {
+        let (level, scale) = (ct.level(), ct.scale());
+        let polys = ct.into_polys().into_iter().map(|p| self.bring_poly(p));
+        Ciphertext::from_parts(polys.collect(), level, scale)
+    }
+
+    /// Brings a plaintext there.
+    fn bring_plaintext(&self, plain: Plaintext) -> Plaintext<Self::Poly> {
+        Plaintext::from_parts(self.bring_poly(plain.poly), plain.level, plain.scale)
+    }
+
+    /// Brings a ciphertext back.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    fn fetch_back(&self, ciphertext: &Ciphertext<Self::Poly>) -> Result<Ciphertext, DeviceError>;
+
+    /// Waits for what was started, so that time is counted where it is spent.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    fn settle(&self) -> Result<(), DeviceError>;
+}
+
+impl Transfer for Cpu {
+    const NAME: &'static str = "cpu";
+
+    fn device(&self) -> Option<(String, u64)> {
+        None
+    }
+    fn bring_poly(&self, poly: RnsPoly) -> RnsPoly {
+        poly
+    }
+    fn fetch_back(&self, ciphertext: &Ciphertext) -> Result<Ciphertext, DeviceError> {
+        Ok(ciphertext.clone())
+    }
+    fn settle(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
+
+impl Transfer for Gpu {
+    const NAME: &'static str = "cuda";
+
+    fn device(&self) -> Option<(String, u64)> {
+        Some((self.device_name(), self.most_bytes()))
+    }
+    fn bring_poly(&self, poly: RnsPoly) -> Self::Poly {
+        self.upload(&poly)
+    }
+    fn fetch_back(&self, ct: &Ciphertext<Self::Poly>) -> Result<Ciphertext, DeviceError> {
+        let polys = ct.polys().iter().map(|p| self.fetch(p));
+        let polys = polys.collect::<Result<_, _>>()?;
+        Ok(Ciphertext::from_parts(polys, ct.level(), ct.scale()))
+    }
+    fn settle(&self) -> Result<(), DeviceError> {
+        Gpu::settle(self)
+    }
+}
+
+impl From<DeviceError> for CkksError {
+    fn from(error: DeviceError) -> Self {
+        CkksError::Rlwe(error.into())
+    }
+}
+
+/// Plaintexts on a backend by diagonal and where they are used.
+type Kept<P> = BTreeMap<(usize, Level, Basis), Arc<Plaintext<P>>>;
+
+/// Diagonals of the host, for a backend: brought there when asked for, and kept there if `kept` is there.
+pub struct Brought<'a, B: Transfer> {
+    backend: &'a B,
+    source: &'a dyn DiagonalSource<RnsPoly>,
+    kept: Option<Mutex<Kept<B::Poly>>>,
+}
+
+impl<'a, B: Transfer> Brought<'a, B> {
+    /// The diagonals of `source`, kept after their first use or not.
+    pub fn new(backend: &'a B, source: &'a dyn DiagonalSource<RnsPoly>, keep: bool) -> Self {
+        Brought {
+            backend,
+            source,
+            kept: keep.then(Mutex::default),
+        }
+    }
+}
+
+impl<B: Transfer> DiagonalSource<B::Poly> for Brought<'_, B> {
+    fn diagonal(
+        &self,
+        index: usize,
+        level: Level,
+        basis: Basis,
+    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+        let key = (index, level, basis);
+        if let Some(Ok(kept)) = self.kept.as_ref().map(Mutex::lock) {
+            if let Some(plaintext) = kept.get(&key) {
+                return Ok(Arc::clone(plaintext));
+            }
+        }
+        let plain = self.source.diagonal(index, level, basis)?;
+        let plain = Arc::new(self.backend.bring_plaintext(Arc::unwrap_or_clone(plain)));
+        if let Some(Ok(mut kept)) = self.kept.as_ref().map(Mutex::lock) {
+            kept.insert(key, Arc::clone(&plain));
+        }
+        Ok(plain)
+    }
+}
