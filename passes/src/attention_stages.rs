@@ -118,10 +118,18 @@ pub fn inner_lanes(ciphertexts: usize, rotations: usize, width: usize) -> usize 
         let packed = (pages * ciphertexts) as f64;
         let lanes = inner as f64 - 1.0;
         let two = f64::from(u8::from(inner > 1));
-        let products = groups * outer + two * (rotations * ciphertexts * inner) as f64;
+        // Masks of the inner stage are alike for all tokens; those of the outer stage hold the attention mask too.
+        let compact = two * (rotations * ciphertexts * inner) as f64;
         let giants = packed * 2.0 * (outer - 1.0) + groups * lanes;
         let work = Work {
-            linear: [0.0, products, 0.0, giants, packed + two * groups],
+            linear: [
+                0.0,
+                groups * outer,
+                compact,
+                0.0,
+                giants,
+                packed + two * groups,
+            ],
             ..Work::default()
         };
         let bootstraps = costs.bundle(1 << 15, pages * ciphertexts, costs.top);

@@ -12,7 +12,9 @@ use rayon::prelude::*;
 
 use crate::cost;
 use crate::ir::packed::layout::{Cell, Geometry, Holders, Layout};
-use crate::ir::packed::{reduce_period, vector_hash, LinearOut, LinearTerm, Plaintexts};
+use crate::ir::packed::{
+    is_compact, reduce_period, vector_hash, LinearOut, LinearTerm, Plaintexts,
+};
 
 /// coefficient × element `element` of source number `source`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -243,6 +245,7 @@ pub fn lower_linear(
                 giants.entry(term.giant).or_default().push(LinearTerm {
                     source: term.source,
                     baby: term.baby,
+                    compact: is_compact(term.coefficients.len(), g.virtual_slots()),
                     plaintext: plaintexts.insert_hashed(term.hash, term.coefficients),
                 });
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use heron_passes::ir::graph::{Graph, ValueId};
 use heron_passes::ir::packed::layout::{Cell, Geometry, Layout};
 use heron_passes::ir::packed::{
-    InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, PackedOp, Part, Plaintexts,
+    is_compact, InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, PackedOp, Part, Plaintexts,
 };
 use heron_passes::ir::poly::Approximation;
 use heron_passes::ir::shape::{Layer, LayerKind, Shape};
@@ -62,20 +62,25 @@ fn linear(r: &mut Random, g: &mut PackedGraph, sources: usize, outs: usize) -> K
             0 => vec![0.0; length],
             _ => r.0.matrix(1, length, 1.0).data,
         };
-        g.plaintexts.insert(values)
+        let id = g.plaintexts.insert(values);
+        (id, is_compact(g.plaintexts.get(id).len(), n))
     };
     let outs = (0..outs).map(|_| LinearOut {
         giants: (0..1 + r.below(2))
             .map(|i| {
-                let terms = (0..r.below(4)).map(|_| LinearTerm {
-                    source: r.below(sources),
-                    baby: r.below(2 * n) as i64 - n as i64,
-                    plaintext: vector(r),
+                let terms = (0..r.below(4)).map(|_| {
+                    let (plaintext, compact) = vector(r);
+                    LinearTerm {
+                        source: r.below(sources),
+                        baby: r.below(2 * n) as i64 - n as i64,
+                        plaintext,
+                        compact,
+                    }
                 });
                 (3 * i as i64, terms.collect())
             })
             .collect(),
-        bias: r.once_in(2).then(|| vector(r)),
+        bias: r.once_in(2).then(|| vector(r).0),
     });
     Kernel::Linear(Arc::new(outs.collect()))
 }

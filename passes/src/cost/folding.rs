@@ -118,26 +118,30 @@ fn count(outs: &[LinearOut], part: &LinearPart, folding: Folding) -> Work {
         Folding::None | Folding::Sources => 1,
     };
     let (mut babies, mut rotated) = (BTreeSet::new(), BTreeSet::new());
-    let (mut products, mut giants, mut results, mut conjugations) = (0, 0, 0, 0);
+    let (mut whole, mut compact) = (0, 0);
+    let (mut giants, mut results, mut conjugations) = (0, 0, 0);
     let mut folded = 0;
     if folding == Folding::Sources {
         folded = part.sources.len() / 2;
     }
     for pair in part.outs.chunks(together) {
-        let mut made = BTreeSet::new();
+        // Whether each product has a plaintext that is compact; of two vectors in one, both must be.
+        let mut made = BTreeMap::new();
         let mut steps = BTreeSet::new();
         for (giant, terms) in pair.iter().flat_map(|o| &outs[*o].giants) {
             steps.insert(*giant);
             for t in terms {
                 let source = place(t.source);
-                made.insert((*giant, source, t.baby));
+                *made.entry((*giant, source, t.baby)).or_insert(true) &= t.compact;
                 if t.baby != 0 {
                     babies.insert((source, t.baby));
                     rotated.insert(source);
                 }
             }
         }
-        products += made.len();
+        let cheap = made.values().filter(|compact| **compact).count();
+        compact += cheap;
+        whole += made.len() - cheap;
         giants += steps.iter().filter(|g| **g != 0).count();
         results += 1;
         conjugations += match folding {
@@ -147,7 +151,7 @@ fn count(outs: &[LinearOut], part: &LinearPart, folding: Folding) -> Work {
         };
     }
     Work {
-        linear: [rotated.len(), products, babies.len(), giants, results].map(|c| c as f64),
+        linear: [rotated.len(), whole, compact, babies.len(), giants, results].map(|c| c as f64),
         // Each pair takes an addition, each conjugation one or two.
         combinations: [(folded + 2 * conjugations) as f64, 0.0],
         conjugations: conjugations as f64,

@@ -37,8 +37,9 @@ pub enum BootstrapKind {
 /// What a kernel does, counted: independent of levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
-    /// Sources, products with plaintexts, rotations of sources and of sums, and results of a linear map, one level above the result.
-    pub linear: [f64; 5],
+    /// Sources, products with whole and with compact plaintexts, rotations of sources and of sums, and results of a linear map, one level
+    /// above the result.
+    pub linear: [f64; 6],
     /// Sums of products with one relinearisation and rescaling each, and the products beyond one in each, one level above.
     pub multiplications: [f64; 2],
     /// Sources that are rotated, and rotations beyond one of each.
@@ -245,7 +246,7 @@ impl CostTable {
 
     /// Counted operations with their result at `level`.
     pub fn work(&self, work: &Work, level: u32) -> f64 {
-        let [sources, products, babies, giants, results] = work.linear;
+        let [sources, products, compact, babies, giants, results] = work.linear;
         let [multiplications, more] = work.multiplications;
         let [rotated, hoisted] = work.rotations;
         let [additions, adjustments] = work.combinations;
@@ -253,6 +254,7 @@ impl CostTable {
         let above = [
             (sources, &prices.linear_source),
             (products, &prices.plaintext_product),
+            (compact, &prices.compact_product),
             (babies, &prices.linear_baby),
             (giants, &prices.linear_giant),
             (results, &prices.linear_result),

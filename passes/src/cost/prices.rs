@@ -69,6 +69,8 @@ pub(super) struct Prices {
     pub add: Measured,
     /// Linear maps: one product with its plaintext, encoding included,
     pub plaintext_product: Measured,
+    /// the same with a plaintext that repeats after 256 slots,
+    pub compact_product: Measured,
     /// one rotation of a source,
     pub linear_baby: Measured,
     /// one rotation of a sum,
@@ -100,7 +102,7 @@ pub(super) struct BootstrapPrices {
 
 #[cfg(test)]
 impl Prices {
-    pub(super) fn of_operations(&self) -> [&Measured; 11] {
+    pub(super) fn of_operations(&self) -> [&Measured; 12] {
         [
             &self.rotate,
             &self.hoisted_rotation,
@@ -109,6 +111,7 @@ impl Prices {
             &self.adjust,
             &self.add,
             &self.plaintext_product,
+            &self.compact_product,
             &self.linear_baby,
             &self.linear_giant,
             &self.linear_source,
@@ -135,6 +138,7 @@ static CPU: Prices = Prices {
     adjust: [2.7, 3.6, 5.0, 8.0],
     add: [0.8, 1.3, 1.8, 2.4],
     plaintext_product: [3.4, 3.5, 4.2, 6.1],
+    compact_product: [0.2, 0.25, 0.35, 0.45],
     linear_baby: [2.4, 3.8, 4.5, 7.3],
     linear_giant: [9.0, 14.0, 21.0, 24.0],
     linear_source: [3.5, 5.0, 10.0, 16.0],
@@ -220,6 +224,11 @@ fn modelled() -> Prices {
         plaintext_product: price(&|l| {
             let extended = l + chain.special;
             transforms(extended) + moved(4 * extended) + launches(2)
+        }),
+        // Its words are made in a ring of 512; rotated sources are read once for several sums.
+        compact_product: price(&|l| {
+            let extended = l + chain.special;
+            residues(2 * extended) + moved(extended)
         }),
         linear_baby: price(&product),
         linear_giant: price(&|l| source(l) + product(l)),

@@ -112,6 +112,7 @@ fn random_graph(seed: u64) -> PackedGraph {
                             source: k,
                             baby: baby as i64,
                             plaintext: weights,
+                            compact: false,
                         })
                         .collect(),
                 )],
@@ -483,6 +484,7 @@ fn blocks(layers: usize) -> PackedGraph {
             source: 0,
             baby: baby % 16,
             plaintext: weights,
+            compact: false,
         });
         let out = LinearOut {
             giants: vec![(0, terms.collect())],

@@ -147,6 +147,16 @@ pub struct LinearTerm {
     pub baby: i64,
     /// The vector it is multiplied by.
     pub plaintext: PlaintextId,
+    /// Whether that vector repeats within a ciphertext so often that it is cheap to encode and to multiply by ([`is_compact`]).
+    pub compact: bool,
+}
+
+/// Repetitions from which on a plaintext is cheap: the runtime then makes it in a small ring, and multiplies words by runs of words.
+const COMPACT: usize = 16;
+
+/// Whether a vector of this period is compact in a ciphertext of so many virtual slots.
+pub fn is_compact(period: usize, virtual_slots: usize) -> bool {
+    COMPACT * period <= virtual_slots
 }
 
 /// Σ_g rot_g(Σ_t plaintext_t · rot_baby(source_t)) + bias.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::layout::{Cell, Geometry, Layout};
 use super::{
-    InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, PackedOp, Part, PlaintextId, Plaintexts,
+    is_compact, InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, PackedOp, Part, PlaintextId,
+    Plaintexts,
 };
 use crate::ir::graph::ValueId;
 use crate::ir::poly::parse::approximation;
@@ -167,7 +168,13 @@ impl Slots {
             "linear" => {
                 let (_, mut at) = r.constant()?;
                 at.keyword("map")?;
-                Kernel::Linear(Arc::new(rows(&mut at, linear_out)?))
+                let mut outs = rows(&mut at, linear_out)?;
+                let slots = self.geometry.virtual_slots();
+                let giants = outs.iter_mut().flat_map(|o: &mut LinearOut| &mut o.giants);
+                for term in giants.flat_map(|(_, terms)| terms) {
+                    term.compact = is_compact(self.plaintexts.get(term.plaintext).len(), slots);
+                }
+                Kernel::Linear(Arc::new(outs))
             }
             "rotate" => {
                 r.at.keyword("by")?;
@@ -314,6 +321,7 @@ fn linear_out(at: &mut Cursor<'_>) -> Result<LinearOut, ParseError> {
                 source,
                 baby,
                 plaintext: plaintext(at)?,
+                compact: false,
             });
         }
         at.symbol("<<")?;
