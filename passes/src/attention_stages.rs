@@ -9,7 +9,7 @@
 
 use crate::cost::{CostTable, Work};
 use crate::ir::packed::layout::{Cell, Geometry, Layout};
-use crate::ir::packed::{Kernel, Part};
+use crate::ir::packed::{is_compact, Kernel, Part};
 
 /// The ciphertexts that products of attention are: number rotation · ciphertexts + ciphertext.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,7 @@ const LEVELS: f64 = 10.0;
 
 /// Lanes of the inner stage for `ciphertexts` × `rotations` products over heads of `width` features: 1 for one stage. By the cost table: products,
 /// rotations of sums and, for a second stage, its share of bootstrapping the scores.
-pub fn inner_lanes(ciphertexts: usize, rotations: usize, width: usize) -> usize {
+pub fn inner_lanes(g: Geometry, ciphertexts: usize, rotations: usize, width: usize) -> usize {
     let costs = CostTable::bootstrapped(16, 13);
     let block = width.next_power_of_two();
     let pages = rotations.div_ceil(block);
@@ -119,17 +119,14 @@ pub fn inner_lanes(ciphertexts: usize, rotations: usize, width: usize) -> usize 
         let lanes = inner as f64 - 1.0;
         let two = f64::from(u8::from(inner > 1));
         // Masks of the inner stage are alike for all tokens; those of the outer stage hold the attention mask too.
-        let compact = two * (rotations * ciphertexts * inner) as f64;
+        let alike = two * (rotations * ciphertexts * inner) as f64;
+        let (whole, compact) = match is_compact(g.lanes, g.virtual_slots()) {
+            true => (groups * outer, alike),
+            false => (groups * outer + alike, 0.0),
+        };
         let giants = packed * 2.0 * (outer - 1.0) + groups * lanes;
         let work = Work {
-            linear: [
-                0.0,
-                groups * outer,
-                compact,
-                0.0,
-                giants,
-                packed + two * groups,
-            ],
+            linear: [0.0, whole, compact, 0.0, giants, packed + two * groups],
             ..Work::default()
         };
         let bootstraps = costs.bundle(1 << 15, pages * ciphertexts, costs.top);

@@ -112,7 +112,7 @@ pub fn lower_scores(
     let g = packed.geometry;
     let n = packed.layout(q).ciphertexts();
     let count = rotations(packed, about);
-    let inner = inner_lanes(n, count, about.width);
+    let inner = inner_lanes(g, n, count, about.width);
     let steps = token_steps(packed, count, inner);
     let products = Products {
         geometry: g,
@@ -225,7 +225,7 @@ pub fn lower_values(
     let g = packed.geometry;
     let n = target.ciphertexts();
     let count = rotations(packed, about);
-    let inner = inner_lanes(n, count, about.width);
+    let inner = inner_lanes(g, n, count, about.width);
     let steps = token_steps(packed, count, inner);
     let products = Products {
         geometry: g,

@@ -120,50 +120,50 @@ impl Prices {
     }
 }
 
-/// Milliseconds of wall time on two threads with the parameters of `secure` (4 digits, 12 special limbs), measured on 2026-11-21 on a two-core
-/// machine with AVX-512, medians:
+/// Milliseconds of wall time on two threads with the parameters of `secure` (4 digits, 12 special limbs), measured on 2026-11-22 on a two-core
+/// machine with AVX-512, medians of two runs:
 /// ```text
 /// RAYON_NUM_THREADS=2 target/release/examples/prices secure 4 8 12 16
 /// RAYON_NUM_THREADS=2 cargo bench -p heron-runtime --bench bootstrap -- secure/9 3 full pair sparse14 sparse10    # and secure/13, secure/15
 /// ```
-/// (the first is built by `cargo build --release -p heron-runtime --example prices`). The operations were measured before key switches were fused
-/// and are some 15 % too dear; a run of digits-vit (32 images) took 20.6 and 21.6 s. To re-measure, replace the numbers; every choice follows.
+/// (the first is built by `cargo build --release -p heron-runtime --example prices`). What one giant step costs is taken from its maps with compact
+/// plaintexts; `product` and `add` are within the noise and of 2026-11-21. To re-measure, replace the numbers; every choice follows.
 static CPU: Prices = Prices {
     basis: "measured on two cores with AVX-512",
     measured: true,
-    rotate: [8.7, 12.8, 22.0, 29.1],
-    hoisted_rotation: [5.7, 8.3, 12.0, 13.6],
-    multiply: [10.4, 15.5, 23.0, 31.5],
+    rotate: [6.1, 9.6, 16.9, 22.0],
+    hoisted_rotation: [4.7, 6.5, 9.7, 13.4],
+    multiply: [7.5, 12.5, 21.2, 28.7],
     product: [0.15, 0.20, 0.30, 0.47],
-    adjust: [2.7, 3.6, 5.0, 8.0],
+    adjust: [2.3, 3.5, 4.5, 5.6],
     add: [0.8, 1.3, 1.8, 2.4],
-    plaintext_product: [3.4, 3.5, 4.2, 6.1],
-    compact_product: [0.2, 0.25, 0.35, 0.45],
-    linear_baby: [2.4, 3.8, 4.5, 7.3],
-    linear_giant: [9.0, 14.0, 21.0, 24.0],
-    linear_source: [3.5, 5.0, 10.0, 16.0],
-    linear_result: [5.0, 7.0, 12.0, 15.0],
+    plaintext_product: [3.1, 3.2, 4.4, 5.2],
+    compact_product: [0.18, 0.20, 0.30, 0.33],
+    linear_baby: [1.4, 2.5, 3.4, 4.3],
+    linear_giant: [7.0, 13.0, 17.5, 21.0],
+    linear_source: [2.0, 4.0, 6.5, 9.0],
+    linear_result: [2.8, 6.0, 8.5, 11.0],
     bootstraps: [
         BootstrapPrices {
             levels: 9.0,
-            full: 1_634.0,
-            pair: 2_079.0,
-            sparse: 1_244.0,
-            doubling: 67.0,
+            full: 1_558.0,
+            pair: 1_846.0,
+            sparse: 1_335.0,
+            doubling: 15.0,
         },
         BootstrapPrices {
             levels: 13.0,
-            full: 2_096.0,
-            pair: 2_786.0,
-            sparse: 1_744.0,
-            doubling: 65.0,
+            full: 1_942.0,
+            pair: 2_388.0,
+            sparse: 1_770.0,
+            doubling: 40.0,
         },
         BootstrapPrices {
             levels: 15.0,
-            full: 2_401.0,
-            pair: 2_943.0,
-            sparse: 2_059.0,
-            doubling: 40.0,
+            full: 2_408.0,
+            pair: 2_848.0,
+            sparse: 1_858.0,
+            doubling: 59.0,
         },
     ],
     transform: 0.164,
