@@ -5,6 +5,7 @@ mod client_head;
 mod compiled;
 mod families;
 mod four_processes;
+mod full_size;
 mod independent;
 mod last_position;
 mod model_snapshots;
