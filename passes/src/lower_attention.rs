@@ -100,6 +100,25 @@ fn rotate_all(packed: &mut PackedGraph, scope: &Scope, value: ValueId, steps: Ve
     packed.add(scope, Kernel::Rotate { steps }, &[value], &rotated, bound)
 }
 
+/// The products over `ciphertexts` of queries or results, and the rotations of keys or values that they take.
+fn products_and_steps(
+    packed: &PackedGraph,
+    about: Attention,
+    ciphertexts: usize,
+) -> (Products, Vec<i64>) {
+    let geometry = packed.geometry;
+    let count = rotations(packed, about);
+    let inner = inner_lanes(geometry, ciphertexts, count, about.width);
+    let steps = token_steps(packed, count, inner);
+    let products = Products {
+        geometry,
+        ciphertexts,
+        rotations: steps.len(),
+        inner,
+    };
+    (products, steps)
+}
+
 /// Scores q_i · k_j; fails with a sentence if some score is reached by no rotation.
 pub fn lower_scores(
     packed: &mut PackedGraph,
@@ -109,17 +128,9 @@ pub fn lower_scores(
     mask: Option<&Matrix>,
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
-    let g = packed.geometry;
     let n = packed.layout(q).ciphertexts();
-    let count = rotations(packed, about);
-    let inner = inner_lanes(g, n, count, about.width);
-    let steps = token_steps(packed, count, inner);
-    let products = Products {
-        geometry: g,
-        ciphertexts: n,
-        rotations: steps.len(),
-        inner,
-    };
+    let (products, steps) = products_and_steps(packed, about, n);
+    let inner = products.inner;
     let rotated = rotate_all(packed, scope, k, steps);
     let back: Vec<i64> = (0..inner as i64).map(|b| -b).collect();
     let q = rotate_all(packed, scope, q, back);
@@ -222,17 +233,9 @@ pub fn lower_values(
     target: &Arc<Layout>,
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
-    let g = packed.geometry;
     let n = target.ciphertexts();
-    let count = rotations(packed, about);
-    let inner = inner_lanes(g, n, count, about.width);
-    let steps = token_steps(packed, count, inner);
-    let products = Products {
-        geometry: g,
-        ciphertexts: n,
-        rotations: steps.len(),
-        inner,
-    };
+    let (products, steps) = products_and_steps(packed, about, n);
+    let inner = products.inner;
     let rotated = rotate_all(packed, scope, v, steps);
     let lv = Arc::clone(packed.layout(rotated));
     let period = lv.period().max(target.period());
