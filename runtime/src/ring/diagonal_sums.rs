@@ -5,7 +5,7 @@
 //! [`AT_ONCE`] sums. A plaintext that is [`super::RnsPoly::compressed`] into long runs is one word for a block, which takes no vector load.
 
 use super::context::{LimbId, RingContext};
-use super::simd::{with_vectors, InstructionSet, Reducer, Vector};
+use super::simd::{prefetch, with_vectors, InstructionSet, Reducer, Vector};
 
 /// Sums made together: their accumulators fill half of the registers.
 const AT_ONCE: usize = 4;
@@ -247,19 +247,6 @@ fn run(
             }
         }
     )
-}
-
-/// Brings a line to the caches; any address will do.
-#[inline(always)]
-fn prefetch(line: *const u32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64, and a prefetch of no memory at all does nothing.
-    unsafe {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        _mm_prefetch::<_MM_HINT_T0>(line.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }
 
 /// `G` sums of a block.

@@ -5,11 +5,13 @@
 
 use super::automorphism::{BlockPermutation, RUN};
 use super::context::{LimbId, RingContext};
-use super::simd::{with_vectors, InstructionSet, Reducer};
+use super::simd::{prefetch, with_vectors, InstructionSet, Reducer};
 use crate::arith::ShoupFactor;
 
 /// Most digits: with the addend, the sum stays below `2^64 - 2^60`.
 const MAX_TERMS: usize = 239;
+/// Words by which a key is fetched ahead: it comes from memory, by more streams at a time than the processor follows by itself.
+const AHEAD: usize = 512;
 
 /// What both halves of one limb of a key switch are made of: factor · (Σ digit · key + addend · its factor) + correction, turned.
 pub(crate) struct LimbSwitch<'a> {
@@ -127,6 +129,8 @@ fn run(
                             }
                         }
                         for (a, b, c) in terms {
+                            prefetch(b.as_ptr().wrapping_add(j + AHEAD));
+                            prefetch(c.as_ptr().wrapping_add(j + AHEAD));
                             let a = V::load(a.as_ptr().add(j));
                             sums[0] = V::mac(sums[0], a, V::load(b.as_ptr().add(j)));
                             sums[1] = V::mac(sums[1], a, V::load(c.as_ptr().add(j)));

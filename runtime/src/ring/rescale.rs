@@ -224,7 +224,7 @@ impl RingContext {
 
     /// [`RingContext::divide_and_round_all`] of two polynomials on `hi` that are made limb by limb: `leave` writes a limb that is divided out
     /// (by its position in `hi`), `keep` finishes one of `lo`, from what [`Kept`] says to its two places, which hold the corrections
-    /// unless they are to be `apart`.
+    /// unless it is to read those `apart`.
     ///
     /// # Errors
     /// As [`RingContext::rescale`].
@@ -264,39 +264,28 @@ impl RingContext {
             let index = hi.iter().position(|&l| l == lo[position]);
             index.zip(tables.kept_factor[position])
         };
-        let transform = |position: usize, low: &mut [u32], high: &mut [u32]| {
-            tables.finish(self, (position, lo[position]), None, None, low);
-            tables.finish(self, (position, lo[position]), None, None, high);
-        };
-        if !apart {
-            let jobs: Vec<_> = limb_pairs(&mut corrections, n).collect();
-            jobs.into_par_iter()
-                .enumerate()
-                .for_each(|(position, (low, high))| {
-                    transform(position, low, high);
-                    let kept = Kept {
-                        from: at(position),
-                        corrections: None,
-                    };
-                    keep(lo[position], kept, (low, high));
-                });
-            return Ok(corrections);
-        }
-        let mut results = both(lo, Form::Evaluation);
-        let jobs: Vec<_> = limb_pairs(&mut corrections, n)
-            .zip(limb_pairs(&mut results, n))
-            .collect();
+        let jobs: Vec<_> = limb_pairs(&mut corrections, n).collect();
         jobs.into_par_iter()
             .enumerate()
-            .for_each(|(position, ((low, high), to))| {
-                transform(position, low, high);
-                let kept = Kept {
-                    from: at(position),
-                    corrections: Some([low, high]),
-                };
-                keep(lo[position], kept, to);
+            .for_each(|(position, (low, high))| {
+                let (id, from) = (lo[position], at(position));
+                tables.finish(self, (position, id), None, None, low);
+                tables.finish(self, (position, id), None, None, high);
+                if !apart {
+                    let corrections = None;
+                    keep(id, Kept { from, corrections }, (low, high));
+                    return;
+                }
+                // Made in a place that stays in the second-level cache, then copied over the corrections, which are there as well: a result
+                // of its own would pass through memory once more.
+                let mut made = Buffer::scratch(2 * n);
+                let (first, second) = made.split_at_mut(n);
+                let corrections = Some([&*low, &*high]);
+                keep(id, Kept { from, corrections }, (first, second));
+                low.copy_from_slice(first);
+                high.copy_from_slice(second);
             });
-        Ok(results)
+        Ok(corrections)
     }
 
     /// `prod(lo \ hi) / prod(hi \ lo)` as (numerator, denominator): what [`RingContext::divide_and_round`] multiplies values by.

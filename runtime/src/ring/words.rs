@@ -1,29 +1,97 @@
-//! Words that start on a cache line.
+//! Words that start on a cache line, many of them on large pages.
 //!
-//! Vector kernels load whole lines. The allocator places large blocks 16 bytes after a page, where every load would straddle two lines.
+//! Vector kernels load whole lines. The allocator places large blocks 16 bytes after a page, where every load would straddle two lines. Keys
+//! and polynomials are read once and in order, some streams at a time: with pages of 4 KiB, each of which the hardware's prefetching stops
+//! at, a sum over a key runs at four fifths of the pace that pages of 2 MiB allow.
 
 use std::ops::{Deref, DerefMut};
 
 /// Words of a cache line.
 const LINE: usize = 16;
+/// Bytes of a large page.
+const PAGE: usize = 2 << 20;
+/// Bytes from which on large pages are asked for.
+const MANY: usize = 2 * PAGE;
 
 /// A slice of words of its own whose first word starts a cache line.
 #[derive(Default)]
 pub struct Words {
-    /// The words, after fewer than a line of others.
-    held: Vec<u32>,
+    held: Held,
+    /// The words come after fewer than a line, or a large page, of others.
     start: usize,
     length: usize,
+}
+
+/// Zeroed memory of whoever holds it alone.
+enum Held {
+    Allocated(Vec<u32>),
+    #[cfg(target_os = "linux")]
+    Mapped(memmap2::MmapMut),
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Held::Allocated(Vec::new())
+    }
+}
+
+impl Held {
+    fn words(&self) -> &[u32] {
+        match self {
+            Held::Allocated(words) => words,
+            #[cfg(target_os = "linux")]
+            Held::Mapped(map) => bytemuck::cast_slice(whole_words(map)),
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [u32] {
+        match self {
+            Held::Allocated(words) => words,
+            #[cfg(target_os = "linux")]
+            Held::Mapped(map) => {
+                let length = whole_words(map).len();
+                bytemuck::cast_slice_mut(&mut map[..length])
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn whole_words(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len() / 4 * 4]
+}
+
+/// A mapping that holds `bytes` bytes from the start of a large page on, if the system gives one: the mapping, and that start. The large
+/// pages that the bytes fill are asked for as such; the rest, less than one, stays on small pages, so that no memory is taken in vain.
+#[cfg(target_os = "linux")]
+fn map(bytes: usize) -> Option<(memmap2::MmapMut, usize)> {
+    let map = memmap2::MmapMut::map_anon(bytes.checked_add(PAGE)?).ok()?;
+    let start = map.as_ptr().align_offset(PAGE);
+    if start > PAGE {
+        return None;
+    }
+    // A system without large pages says no: then small ones serve.
+    let _ = map.advise_range(memmap2::Advice::HugePage, start, bytes / PAGE * PAGE);
+    Some((map, start))
 }
 
 impl Words {
     /// So many zeros; memory that nobody touches takes no pages.
     pub fn zeroed(length: usize) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Some((map, start)) = (length >= MANY / 4).then(|| map(4 * length)).flatten() {
+            let (held, start) = (Held::Mapped(map), start / 4);
+            return Self {
+                held,
+                start,
+                length,
+            };
+        }
         let held = vec![0u32; length + LINE - 1];
         // In the unlikely case that the offset cannot be told, loads are slower and nothing else changes.
         let start = held.as_ptr().align_offset(4 * LINE).min(LINE - 1);
         Self {
-            held,
+            held: Held::Allocated(held),
             start,
             length,
         }
@@ -41,13 +109,13 @@ impl From<&[u32]> for Words {
 impl Deref for Words {
     type Target = [u32];
     fn deref(&self) -> &[u32] {
-        &self.held[self.start..self.start + self.length]
+        &self.held.words()[self.start..self.start + self.length]
     }
 }
 
 impl DerefMut for Words {
     fn deref_mut(&mut self) -> &mut [u32] {
-        &mut self.held[self.start..self.start + self.length]
+        &mut self.held.words_mut()[self.start..self.start + self.length]
     }
 }
 
@@ -57,7 +125,18 @@ mod tests {
 
     #[test]
     fn words_start_on_a_line_and_are_zero() {
-        for length in [0, 1, 15, 16, 17, 4096, 1 << 18] {
+        for length in [
+            0,
+            1,
+            15,
+            16,
+            17,
+            4096,
+            1 << 18,
+            MANY / 4 - 1,
+            MANY / 4,
+            (3 << 20) + 5,
+        ] {
             let words = Words::zeroed(length);
             assert_eq!(words.len(), length);
             assert_eq!(words.as_ptr() as usize % 64, 0, "{length} words");

@@ -17,6 +17,19 @@ pub(crate) use word::Word;
 
 use crate::arith::Modulus;
 
+/// Brings a line to the caches; any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(line: *const u32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch of no memory at all does nothing.
+    unsafe {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// Which instructions the kernels use. The choice changes speed, never a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
