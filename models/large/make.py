@@ -5,7 +5,7 @@ Usage: python make.py MODEL FOLDER [--weights STATE.npz|STATE.safetensors] [--la
 
 MODEL is pythia-70m, pythia-1.4b, bert-base or roberta-base. Writes NAME.onnx, NAME.weights.bin (external data, for models above
 64 MiB), NAME.calibration.npz (in_input_ids) and NAME.test.npz (in_input_ids and the output in f32; of a language model the last
-position only). Needs numpy and onnx; with onnxruntime installed, --verify compares its results with those in the test file.
+position only, and hidden_logits, what its head reads there). Needs numpy and onnx; with onnxruntime installed, --verify compares its results with those in the test file.
 
 Random weights are not harmless: see tape.py and README.md for how ranges are made as wide as those of trained models; the script fails
 where they are not. Weights of a state dict are taken as they are (given.py)."""
@@ -287,22 +287,22 @@ class Builder:
         return self.norm(t.op("Add", [m, x], name + "/Add_1"), name + ".output.LayerNorm")
 
     def finish(self, x, output):
-        """The head; names and returns the output, and which of its positions the test file holds."""
+        """The head; the names of the output and, for a language model, of what its head reads."""
         t, s = self.t, self.s
         if s.family == "gpt_neox":
             x = self.norm(x, "final_layer_norm")
         if output == "hidden":
-            return t.op("Identity", [x], "hidden"), slice(None)
+            return t.op("Identity", [x], "hidden"), None
         if output == "lm":
             if self.given:
                 weight = self.given.rows("embed_out.weight", s.vocabulary, s.width).T
             else:
                 weight = self.normal("embed_out.weight", s.width, s.vocabulary, scale=s.width**-0.5)
-            return t.op("MatMul", [x, t.weight("embed_out.weight", weight)], "logits", only=slice(-1, None)), slice(None)
+            return t.op("MatMul", [x, t.weight("embed_out.weight", weight)], "logits", only=slice(-1, None)), x
         first = t.op("Gather", [x, t.ints("first", 0)], "classifier/Gather", axis=1)
         pooled = t.op("Tanh", [self.plain(first, "classifier.dense", s.width)], "classifier/Tanh")
         made = self.plain(pooled, "classifier.out_proj", 2)
-        return t.op("Identity", [made], "logits"), slice(None)
+        return t.op("Identity", [made], "logits"), None
 
 
 def rotated(x, cos, sin):
@@ -361,7 +361,7 @@ def main():
         for i in range(shape.layers):
             x = builder.layer(x, i)
             tape.forget(x)
-        name, _ = builder.finish(x, output)
+        name, hidden = builder.finish(x, output)
     except GivenError as e:
         tape.discard()
         parser.error(f"--weights {args.weights}: {e}")
@@ -372,7 +372,11 @@ def main():
     result = tape.value(name)[args.inputs:]
     tape.save(name, args.model)
     np.savez_compressed(stem + ".calibration.npz", in_input_ids=ids[: args.inputs])
-    np.savez_compressed(stem + ".test.npz", in_input_ids=ids[args.inputs:], **{name: result.astype(np.float32)})
+    expected = {name: result}
+    if hidden is not None:
+        expected["hidden_" + name] = tape.value(hidden)[args.inputs:, -1:]
+    expected = {key: value.astype(np.float32) for key, value in expected.items()}
+    np.savez_compressed(stem + ".test.npz", in_input_ids=ids[args.inputs:], **expected)
     ratios = {k: (round(min(v), 1), round(max(v), 1)) for k, v in builder.report.items() if v}
     print(f"{stem}.onnx: {tape.parameters:,} parameters, ratios over the calibration inputs (smallest, largest site): {ratios}")
     if args.verify:

@@ -46,6 +46,14 @@ fn logits_computed_by_the_client_equal_those_of_the_model() {
             relative(&client)
         );
         assert_eq!(client["top1_agreement"], 1.0, "{backend}");
+        // The test file also tells what the head reads: an error there, and none where the server computed the head.
+        let hidden = client["hidden_error"].as_f64().expect("an error");
+        println!("{backend}: hidden state {hidden:.2e}");
+        assert!(
+            hidden > 0.0 && hidden <= TOLERANCE,
+            "{backend}: {hidden:.2e}"
+        );
+        assert!(server["hidden_error"].is_null(), "{backend}");
     }
 }
 

@@ -49,6 +49,9 @@ fn run(name: &str, compile: &[&str], backend: &str, wanted: &Wanted) {
     assert!(seconds <= wanted.seconds, "{name}: {seconds} s a run");
     assert!(error <= wanted.error, "{name}: relative error {error}");
     assert!(bytes <= wanted.bytes, "{name}: {bytes} bytes");
+    // Over the root mean square, where the client computes the head.
+    let hidden = said["hidden_error"].as_f64().unwrap_or(0.0);
+    assert!(hidden <= wanted.error, "{name}: hidden state {hidden}");
     assert_eq!(number(&said["top1_agreement"]), 1.0, "{name}");
 }
 

@@ -7,6 +7,7 @@ use heron_runtime::exec::ports::{embedding_table, pack, unpack};
 use heron_schedule::client::{result_shape, user_inputs, ClientGraph, Head};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{Port, Program};
+use heron_schedule::verify::port_elements;
 use heron_schedule::Weights;
 use std::collections::BTreeMap;
 
@@ -140,7 +141,7 @@ fn entries(name: &str, shape: &[u32], array: &Array) -> Outcome<Vec<Vec<f64>>> {
 }
 
 /// Results of a model: for each output port, the values of each input.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct OutputSet {
     /// By port, then input.
     pub ports: Vec<Vec<Vec<f64>>>,
@@ -243,6 +244,46 @@ impl OutputSet {
             ports.push(values);
         }
         Ok(OutputSet { ports })
+    }
+
+    /// What heads left to the client read, from a file that tells: arrays `hidden_NAME` for outputs NAME. `None` where it holds none, or
+    /// others than the program decrypts.
+    pub fn expected_hidden(program: &Program, arrays: &Arrays, count: usize) -> Option<OutputSet> {
+        let one = |port: &Port| {
+            let Some(array) = arrays.0.get(&format!("hidden_{}", port.name)) else {
+                return Some(Vec::new());
+            };
+            let size = port_elements(port) as usize;
+            let inputs = array.data.chunks_exact(size.max(1));
+            let fits = array.data.len() == array.batch() * size && inputs.len() >= count;
+            (fits && port.head.is_some()).then(|| inputs.take(count).map(<[f64]>::to_vec).collect())
+        };
+        let ports: Option<Vec<Vec<Vec<f64>>>> = program.outputs.iter().map(one).collect();
+        let found = OutputSet { ports: ports? };
+        (!found.ports.iter().all(Vec::is_empty)).then_some(found)
+    }
+
+    /// Largest difference from these values over their root mean square, over all that both hold.
+    pub fn beyond(&self, expected: &OutputSet) -> f64 {
+        let (mut worst, mut square, mut n) = (0.0f64, 0.0, 0usize);
+        let ports = self
+            .ports
+            .iter()
+            .flatten()
+            .zip(expected.ports.iter().flatten());
+        for (found, expected) in ports.flat_map(|(f, e)| f.iter().zip(e)) {
+            let difference = (found - expected).abs();
+            // A NaN counts as infinitely far.
+            let difference = if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                difference
+            };
+            worst = worst.max(difference);
+            square += expected * expected;
+            n += 1;
+        }
+        worst / (square / n.max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
     }
 }
 

@@ -112,12 +112,19 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
         }
     };
     results.seconds.compile = compile;
+    let has_heads = program.outputs.iter().any(|port| port.head.is_some());
+    let decrypted = has_heads.then(|| results.outputs.clone());
     let started = Instant::now();
     results.outputs.apply_heads(&program, &weights)?;
     results.seconds.decrypt += started.elapsed().as_secs_f64();
+    let mut hidden_error = None;
     let reference = match (&args.expect, &model) {
         (Some(path), _) => {
             let arrays = npz::read(path)?;
+            let hidden = OutputSet::expected_hidden(&program, &arrays, inputs.count);
+            hidden_error = decrypted
+                .zip(hidden)
+                .map(|(found, told)| found.beyond(&told));
             let last = args.options.positions == Positions::Last;
             Some(OutputSet::expected(&program, &arrays, inputs.count, last).at(path)?)
         }
@@ -165,6 +172,7 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
             "max_abs": a.max_abs, "mean_abs": a.mean_abs, "relative": a.relative,
             "predicted": frontend::predicted_error(&program),
         })),
+        "hidden_error": hidden_error,
         "top1_agreement": accuracy.map(|a| a.top1_agreement),
         "by_kind": by_kind(&results.timing),
         "by_primitive": by_primitive(&results.timing),
@@ -322,6 +330,13 @@ fn to_text(summary: &Value) -> String {
                 Some(p) => format!(" (predicted at most {p:.2e})"),
                 None => String::new(),
             }
+        );
+    }
+    if let Some(error) = summary["hidden_error"].as_f64() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "what the client's head reads: largest difference over root mean square {error:.2e}"
         );
     }
     let seconds = summary["seconds"].as_object().into_iter().flatten();
