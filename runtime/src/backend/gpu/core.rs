@@ -1,8 +1,9 @@
 //! The backend's parts: memory, tables, keys, and what happens when the device fails.
 
 use super::arguments::MAX_BATCH;
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch};
 use super::keys::Keys;
+use super::limits;
 use super::memory::{Buffer, Memory};
 use super::poly::GpuPoly;
 use super::tables::Tables;
@@ -132,6 +133,23 @@ impl Gpu {
     /// The first failure of the device, after which every result is void.
     pub fn failure(&self) -> Option<&DeviceError> {
         self.inner.failure.get()
+    }
+
+    /// What `work` takes of the device, by kernel.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    pub fn timed<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Vec<KernelTime>), DeviceError> {
+        let device = self.inner.memory.device();
+        self.settle()?;
+        // What others left behind.
+        device.times()?;
+        device.take_times(true);
+        let made = work();
+        device.take_times(false);
+        let times = device.times();
+        self.settle()?;
+        Ok((made, times.map_err(|error| self.note(error))?))
     }
 
     /// Waits for everything that was started.
@@ -280,7 +298,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Starts a kernel, unless the device has failed before.
+    /// Starts a kernel, unless the device has failed before. `moves`: words that it reads and writes.
     ///
     /// # Safety
     /// As [`Device::launch`].
@@ -290,6 +308,7 @@ impl Gpu {
         grid: [u32; 3],
         threads: u32,
         shared: u32,
+        moves: usize,
         arguments: &A,
     ) -> Result<(), DeviceError> {
         if grid.contains(&0) {
@@ -304,9 +323,12 @@ impl Gpu {
             threads,
             shared,
             arguments: bytemuck::bytes_of(arguments),
+            moves: 4 * moves as u64,
         };
-        // SAFETY: the caller vouches for the arguments.
-        let started = unsafe { self.inner.memory.device().launch(&launch) };
+        let started = limits::check(&launch, self.shared_limit()).and_then(|()| {
+            // SAFETY: the caller vouches for the arguments.
+            unsafe { self.inner.memory.device().launch(&launch) }
+        });
         started.map_err(|error| self.note(error))
     }
 }

@@ -1,7 +1,7 @@
 //! An NVIDIA GPU, by the driver's interface. Libraries are looked for at run time: a machine without them builds and runs all the rest.
 
 use super::compile::machine_code;
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch, Times};
 use cudarc::driver::{result, sys, DriverError};
 use std::collections::BTreeMap;
 use std::ffi::{c_void, CString};
@@ -21,7 +21,24 @@ pub struct Cuda {
     stream: sys::CUstream,
     /// Kernels by name, with the shared memory they were allowed.
     functions: Mutex<BTreeMap<String, (Handle, u32)>>,
+    watch: Mutex<Watch>,
 }
+
+/// Launches whose times are taken.
+#[derive(Default)]
+struct Watch {
+    on: bool,
+    laps: Vec<Lap>,
+}
+
+/// A launch between two events of the stream.
+struct Lap {
+    kernel: String,
+    moves: u64,
+    events: [sys::CUevent; 2],
+}
+// SAFETY: events are names that the driver's interface takes from any thread in which their context is current.
+unsafe impl Send for Lap {}
 
 #[derive(Clone, Copy)]
 struct Handle(sys::CUfunction);
@@ -104,6 +121,7 @@ impl Cuda {
                 module: module.map_err(driver("cuModuleLoadData"))?,
                 stream: stream.map_err(driver("cuStreamCreate"))?,
                 functions: Mutex::default(),
+                watch: Mutex::default(),
             })
         }
     }
@@ -112,6 +130,11 @@ impl Cuda {
     fn enter(&self) -> Result<(), DeviceError> {
         // SAFETY: the context lives as long as this value.
         unsafe { result::ctx::set_current(self.context).map_err(driver("cuCtxSetCurrent")) }
+    }
+
+    fn event(&self) -> Result<sys::CUevent, DeviceError> {
+        let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
+        result::event::create(flags).map_err(driver("cuEventCreate"))
     }
 
     fn function(&self, kernel: &str, shared: u32) -> Result<sys::CUfunction, DeviceError> {
@@ -214,12 +237,51 @@ impl Device for Cuda {
         unsafe { result::stream::synchronize(self.stream) }.map_err(driver("cuStreamSynchronize"))
     }
 
+    fn take_times(&self, on: bool) {
+        if let Ok(mut watch) = self.watch.lock() {
+            watch.on = on;
+        }
+    }
+
+    fn times(&self) -> Result<Vec<KernelTime>, DeviceError> {
+        self.synchronise()?;
+        let laps = self
+            .watch
+            .lock()
+            .map(|mut watch| std::mem::take(&mut watch.laps));
+        let times = Times::default();
+        for lap in laps.unwrap_or_default() {
+            let [start, end] = lap.events;
+            // SAFETY: the stream has passed both events, which nobody else knows.
+            let seconds = unsafe {
+                let milliseconds = result::event::elapsed(start, end);
+                let _ = lap.events.map(|event| result::event::destroy(event));
+                milliseconds.map_err(driver("cuEventElapsedTime"))? / 1e3
+            };
+            times.add(&lap.kernel, lap.moves, f64::from(seconds));
+        }
+        Ok(times.take())
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
         self.enter()?;
+        // A lock that a panic left behind stops the watch, not the launches.
+        let watched = self.watch.lock().is_ok_and(|watch| watch.on);
+        let events = match watched {
+            true => Some([self.event()?, self.event()?]),
+            false => None,
+        };
+        let mark = |number: usize| match events {
+            // SAFETY: the event and the stream live.
+            Some(events) => unsafe { result::event::record(events[number], self.stream) }
+                .map_err(driver("cuEventRecord")),
+            None => Ok(()),
+        };
         let function = self.function(launch.kernel, launch.shared)?;
         let [x, y, z] = launch.grid;
         // Copied by the driver before the call returns.
         let mut arguments = [launch.arguments.as_ptr() as *mut c_void];
+        mark(0)?;
         // SAFETY: the caller vouches for the arguments.
         let started = unsafe {
             result::launch_kernel(
@@ -234,6 +296,15 @@ impl Device for Cuda {
         started.map_err(|error| DeviceError::Launch {
             kernel: launch.kernel.into(),
             what: error.to_string(),
-        })
+        })?;
+        mark(1)?;
+        if let (Some(events), Ok(mut watch)) = (events, self.watch.lock()) {
+            watch.laps.push(Lap {
+                kernel: launch.kernel.into(),
+                moves: launch.moves,
+                events,
+            });
+        }
+        Ok(())
     }
 }

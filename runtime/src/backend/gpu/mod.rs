@@ -9,6 +9,9 @@ pub mod cuda;
 pub mod device;
 mod divide;
 mod keys;
+#[cfg(test)]
+mod launch_tests;
+pub mod limits;
 mod memory;
 pub mod planner;
 mod pointwise;
@@ -25,5 +28,5 @@ mod tests;
 mod transform;
 
 pub use core::Gpu;
-pub use device::{Device, DeviceError};
+pub use device::{Device, DeviceError, KernelTime};
 pub use poly::GpuPoly;

@@ -1,7 +1,7 @@
-//! A device that computes nothing: it only keeps account of memory. A run rehearsed on it takes and gives back exactly the buffers that the run
-//! itself will, so what that needs is known before it starts.
+//! A device that computes nothing: it only keeps account of memory and counts launches. A run rehearsed on it takes and gives back exactly the
+//! buffers that the run itself will, so what that needs is known before it starts.
 
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch, Times};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -13,6 +13,7 @@ pub struct Planner {
     total: u64,
     shared: u32,
     live: Mutex<Live>,
+    times: Times,
 }
 
 #[derive(Default)]
@@ -29,6 +30,7 @@ impl Planner {
             total,
             shared,
             live: Mutex::default(),
+            times: Times::default(),
         }
     }
 }
@@ -83,7 +85,15 @@ impl Device for Planner {
         Ok(())
     }
 
-    unsafe fn launch(&self, _: &Launch<'_>) -> Result<(), DeviceError> {
+    /// They are counted whether asked for or not.
+    fn take_times(&self, _: bool) {}
+
+    fn times(&self) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(self.times.take())
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+        self.times.add(launch.kernel, launch.moves, 0.0);
         Ok(())
     }
 }

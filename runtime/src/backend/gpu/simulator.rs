@@ -1,11 +1,12 @@
 //! The kernels on the host: compiled by its C++ compiler, threads of a block as fibers, barriers as yields, orders shuffled from a seed,
 //! memory poisoned. Slow; for tests.
 
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch, Times};
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::time::Instant;
 
 #[repr(C)]
 struct Kernels {
@@ -53,6 +54,8 @@ pub struct Simulator {
     launches: AtomicU64,
     live: Mutex<Live>,
     limit: u64,
+    timed: AtomicBool,
+    times: Times,
 }
 
 /// Allocations by address, and the sum of their bytes.
@@ -90,6 +93,8 @@ impl Simulator {
             launches: AtomicU64::new(0),
             live: Mutex::default(),
             limit,
+            timed: AtomicBool::new(false),
+            times: Times::default(),
         }
     }
 
@@ -161,6 +166,14 @@ impl Device for Simulator {
         Ok(())
     }
 
+    fn take_times(&self, on: bool) {
+        self.timed.store(on, Ordering::Relaxed);
+    }
+
+    fn times(&self) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(self.times.take())
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
         let failed = |what: String| DeviceError::Launch {
             kernel: launch.kernel.into(),
@@ -174,6 +187,7 @@ impl Device for Simulator {
         let mut arguments: Vec<u64> = vec![0; launch.arguments.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut arguments)[..launch.arguments.len()]
             .copy_from_slice(launch.arguments);
+        let started = Instant::now();
         // SAFETY: the caller vouches for the arguments; the message has room.
         let failure = unsafe {
             heron_simulator_launch(
@@ -189,6 +203,10 @@ impl Device for Simulator {
                 message.len(),
             )
         };
+        if self.timed.load(Ordering::Relaxed) {
+            let seconds = started.elapsed().as_secs_f64();
+            self.times.add(launch.kernel, launch.moves, seconds);
+        }
         if failure == 0 {
             return Ok(());
         }
