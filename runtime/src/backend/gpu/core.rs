@@ -115,21 +115,6 @@ impl Gpu {
         self.keys().bytes()
     }
 
-    /// A compressed plaintext's place without its residues, each of which would stand for 2^log_run words: for rehearsals.
-    pub fn imagined(&self, limbs: &[LimbId], log_run: u32) -> GpuPoly {
-        let form = Form::Evaluation;
-        let degree = self.ring_context().degree() >> log_run;
-        let made = self.take(limbs.len() * degree).map(|buffer| GpuPoly {
-            buffer: Some(Arc::new(buffer)),
-            offset: 0,
-            limbs: limbs.into(),
-            form,
-            degree,
-            pending: None,
-        });
-        self.or_lost(made, limbs, form)
-    }
-
     /// The first failure of the device, after which every result is void.
     pub fn failure(&self) -> Option<&DeviceError> {
         self.inner.failure.get()
@@ -258,12 +243,21 @@ impl Gpu {
     pub(super) fn filled(&self, words: &[u32]) -> Result<Buffer, DeviceError> {
         let buffer = self.take(words.len())?;
         // SAFETY: the buffer is at least as long.
-        let copied = unsafe {
-            let device = self.inner.memory.device();
-            device.upload(words, buffer.address())
-        };
-        copied.map_err(|error| self.note(error))?;
+        unsafe { self.copy_to(words, buffer.address())? };
         Ok(buffer)
+    }
+
+    /// Copies words to the device.
+    ///
+    /// # Safety
+    /// As [`Device::upload`].
+    pub(super) unsafe fn copy_to(&self, words: &[u32], to: Address) -> Result<(), DeviceError> {
+        if self.failure().is_some() {
+            return Err(DeviceError::Lost);
+        }
+        // SAFETY: the caller's.
+        let copied = unsafe { self.inner.memory.device().upload(words, to) };
+        copied.map_err(|error| self.note(error))
     }
 
     /// A polynomial with arbitrary residues.

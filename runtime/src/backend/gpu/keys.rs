@@ -44,6 +44,22 @@ impl Keys {
     }
 }
 
+impl Gpu {
+    /// Brings keys before they are used, so that no run waits for them. For keys that have room together with everything else.
+    ///
+    /// # Errors
+    /// The first failure of the device.
+    pub fn hold_keys<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a KeySwitchingKey>,
+    ) -> Result<(), DeviceError> {
+        for key in keys {
+            self.keys().get(self, key)?;
+        }
+        self.settle()
+    }
+}
+
 /// Where a row's digits and limbs are in a key: stored digit of each live digit, then stored position of each limb of QP.
 pub(super) fn places(key: &KeySwitchingKey, row: &RowLimbs) -> Result<Vec<u16>, RlweError> {
     let digits = row

@@ -8,11 +8,13 @@ mod core;
 pub mod cuda;
 pub mod device;
 mod divide;
+mod encode;
 mod keys;
 #[cfg(test)]
 mod launch_tests;
 pub mod limits;
 mod memory;
+pub mod pipes;
 pub mod planner;
 mod pointwise;
 mod poly;
@@ -29,4 +31,5 @@ mod transform;
 
 pub use core::Gpu;
 pub use device::{Device, DeviceError, KernelTime};
+pub(crate) use encode::{Integers, Places};
 pub use poly::GpuPoly;
