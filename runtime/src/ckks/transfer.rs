@@ -4,7 +4,7 @@ use super::ciphertext::residues;
 use super::encoding::{Coefficients, EncodedPolynomial};
 use super::linear::DiagonalSource;
 use super::{Basis, Ciphertext, CkksError, Plaintext};
-use crate::backend::gpu::{DeviceError, Gpu, Integers, Places};
+use crate::backend::gpu::{DeviceError, Gpu, Integers, KernelTime, Places};
 use crate::backend::{Backend, Cpu};
 use crate::ring::{LimbId, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
@@ -58,6 +58,12 @@ pub trait Transfer: Backend<Poly: 'static> {
     /// # Errors
     /// The first failure of the device, whenever it was.
     fn settle(&self) -> Result<(), DeviceError>;
+
+    /// What `work` takes of the device, by kernel. Without a device nothing is done.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    fn by_kernel(&self, work: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError>;
 }
 
 impl Transfer for Cpu {
@@ -83,6 +89,9 @@ impl Transfer for Cpu {
     }
     fn settle(&self) -> Result<(), DeviceError> {
         Ok(())
+    }
+    fn by_kernel(&self, _: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(Vec::new())
     }
 }
 
@@ -127,6 +136,9 @@ impl Transfer for Gpu {
     }
     fn settle(&self) -> Result<(), DeviceError> {
         Gpu::settle(self)
+    }
+    fn by_kernel(&self, work: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(self.timed(work)?.1)
     }
 }
 
