@@ -6,12 +6,14 @@ use super::keys::Keys;
 use super::limits;
 use super::memory::{Buffer, Memory};
 use super::poly::GpuPoly;
+use super::recording::{Recorder, Recordings, WeakRecordings};
 use super::tables::Tables;
+use super::touches::Touches;
 use crate::ring::{Buffer as Words, Form, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
 use bytemuck::Pod;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A backend on a device. Clones share the device and everything on it.
 ///
@@ -24,6 +26,8 @@ pub struct Gpu {
 
 struct Inner {
     context: Arc<RlweContext>,
+    /// What no other backend of this process has.
+    serial: u64,
     tables: Tables,
     keys: Keys,
     // Dropped after what holds buffers.
@@ -32,6 +36,11 @@ struct Inner {
     fused: bool,
     /// Most ciphertexts worked on at once.
     together: AtomicUsize,
+    /// Whether work that is done again is recorded, and what a thread records now.
+    records: AtomicBool,
+    recorder: Arc<Mutex<Option<Recorder>>>,
+    /// Everybody's recordings, to be given up where memory is short.
+    recordings: Mutex<Vec<WeakRecordings>>,
 }
 
 impl From<DeviceError> for RlweError {
@@ -65,9 +74,11 @@ impl Gpu {
         context: Arc<RlweContext>,
         fused: bool,
     ) -> Result<Self, DeviceError> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
         let memory = Memory::new(device);
         Ok(Self {
             inner: Arc::new(Inner {
+                serial: SERIAL.fetch_add(1, Ordering::Relaxed),
                 tables: Tables::new(&memory, &context)?,
                 keys: Keys::default(),
                 context,
@@ -75,6 +86,9 @@ impl Gpu {
                 failure: OnceLock::new(),
                 fused,
                 together: AtomicUsize::new(MAX_BATCH),
+                records: AtomicBool::new(true),
+                recorder: Arc::default(),
+                recordings: Mutex::default(),
             }),
         })
     }
@@ -108,6 +122,42 @@ impl Gpu {
     pub fn limit_together(&self, most: usize) {
         let most = most.clamp(1, MAX_BATCH);
         self.inner.together.store(most, Ordering::Relaxed);
+    }
+
+    /// Whether work that is done again and again is recorded and then started as a whole; it is unless this says otherwise.
+    pub fn record_repeated(&self, on: bool) {
+        self.inner.records.store(on, Ordering::Relaxed);
+    }
+    pub(super) fn records(&self) -> bool {
+        self.inner.records.load(Ordering::Relaxed)
+    }
+    pub(super) fn serial(&self) -> u64 {
+        self.inner.serial
+    }
+    pub(super) fn recorder(&self) -> &Arc<Mutex<Option<Recorder>>> {
+        &self.inner.recorder
+    }
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
+    }
+
+    /// Remembers recordings, to give them up where memory is short.
+    pub(super) fn know(&self, recordings: &Recordings) {
+        if let Ok(mut all) = self.inner.recordings.lock() {
+            all.retain(|known| known.upgrade().is_some());
+            all.push(recordings.downgrade());
+        }
+    }
+
+    fn release_recordings(&self) -> bool {
+        let Ok(all) = self.inner.recordings.lock() else {
+            return false;
+        };
+        let mut any = false;
+        for recordings in all.iter().filter_map(WeakRecordings::upgrade) {
+            any |= recordings.release();
+        }
+        any
     }
 
     /// Bytes of the keys that are on the device.
@@ -163,6 +213,7 @@ impl Gpu {
     }
 
     fn copied(&self, poly: &GpuPoly) -> Result<RnsPoly, DeviceError> {
+        self.spoil_recording();
         let mut words = Words::scratch(poly.limbs.len() * poly.degree);
         let from = self.place(poly)?;
         // SAFETY: a polynomial's buffer holds all its words.
@@ -228,20 +279,33 @@ impl Gpu {
         }
     }
 
-    /// Words of device memory with arbitrary contents. Keys that are only kept for later make room.
+    /// Words of device memory with arbitrary contents, where a recording wants them if this thread makes one.
     pub(super) fn take(&self, words: usize) -> Result<Buffer, DeviceError> {
-        let taken = match self.inner.memory.take(words) {
-            Err(DeviceError::Memory { .. }) if self.keys().forget() => {
-                self.inner.memory.take(words)
-            }
-            result => result,
+        let Some(taken) = self.recorded_take(words) else {
+            return self.take_anywhere(words);
         };
+        let buffer = match taken.place {
+            Some((whole, first)) => Buffer::part(whole, first, words),
+            None => self.take_anywhere(words)?,
+        };
+        Ok(buffer.follow(taken.followed))
+    }
+
+    /// Words of device memory. Recordings and then keys that are only kept for later make room.
+    fn take_anywhere(&self, words: usize) -> Result<Buffer, DeviceError> {
+        let memory = &self.inner.memory;
+        let mut taken = memory.take(words);
+        for release in [Self::release_recordings, |gpu: &Self| gpu.keys().forget()] {
+            if matches!(taken, Err(DeviceError::Memory { .. })) && release(self) {
+                taken = memory.take(words);
+            }
+        }
         taken.map_err(|error| self.note(error))
     }
 
-    /// Words of device memory with these contents.
+    /// Words of device memory with these contents, which stay: no part of a recording.
     pub(super) fn filled(&self, words: &[u32]) -> Result<Buffer, DeviceError> {
-        let buffer = self.take(words.len())?;
+        let buffer = self.take_anywhere(words.len())?;
         // SAFETY: the buffer is at least as long.
         unsafe { self.copy_to(words, buffer.address())? };
         Ok(buffer)
@@ -296,7 +360,7 @@ impl Gpu {
     ///
     /// # Safety
     /// As [`Device::launch`].
-    pub(super) unsafe fn launch<A: Pod>(
+    pub(super) unsafe fn launch<A: Pod + Touches>(
         &self,
         kernel: &str,
         grid: [u32; 3],
@@ -320,6 +384,9 @@ impl Gpu {
             moves: 4 * moves as u64,
         };
         let started = limits::check(&launch, self.shared_limit()).and_then(|()| {
+            if self.recorded_launch(&launch, || arguments.touched()) {
+                return Ok(());
+            }
             // SAFETY: the caller vouches for the arguments.
             unsafe { self.inner.memory.device().launch(&launch) }
         });

@@ -33,6 +33,19 @@ pub struct Launch<'a> {
     pub moves: u64,
 }
 
+/// A launch of a recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// What is started.
+    pub launch: Launch<'a>,
+    /// Numbers of earlier steps that have to be done before. Others may run at the same time.
+    pub after: &'a [usize],
+}
+
+/// A recording, as its device knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordingId(pub u64);
+
 /// What the launches of one kernel took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KernelTime {
@@ -198,6 +211,27 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The failure of an earlier launch.
     fn times(&self) -> Result<Vec<KernelTime>, DeviceError>;
+
+    /// Keeps launches, with their arguments as they are now, to be started together. Nothing is started yet.
+    ///
+    /// # Errors
+    /// A failure of the driver, or a device that keeps no launches.
+    ///
+    /// # Safety
+    /// As [`Device::launch`], whenever the recording is replayed.
+    unsafe fn record(&self, steps: &[Step<'_>]) -> Result<RecordingId, DeviceError>;
+
+    /// Starts everything of a recording, after what was started before and before what comes next.
+    ///
+    /// # Errors
+    /// A recording that is not there, or as [`Device::launch`].
+    ///
+    /// # Safety
+    /// The addresses in the arguments are still what they were when it was recorded.
+    unsafe fn replay(&self, recording: RecordingId) -> Result<(), DeviceError>;
+
+    /// Gives a recording up. What runs of it ends first.
+    fn forget(&self, recording: RecordingId);
 
     /// Starts a kernel.
     ///

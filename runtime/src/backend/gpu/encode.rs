@@ -74,6 +74,7 @@ impl Gpu {
 
     /// The values of a polynomial with these coefficients, where [`Gpu::takes_integers`] says so.
     pub(crate) fn values_of(&self, integers: &Integers<'_>, places: Places<'_>) -> GpuPoly {
+        self.spoil_recording();
         let form = Form::Evaluation;
         let planes = integers.planes(self.length(places), places.log_gap);
         let made = self.made(integers.words(), Some(&planes), places);

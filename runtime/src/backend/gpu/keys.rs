@@ -14,6 +14,12 @@ pub(super) struct Keys(Mutex<BTreeMap<u64, Arc<Buffer>>>);
 impl Keys {
     /// The key's words on the device, as [`KeySwitchingKey::words`] lays them out.
     pub(super) fn get(&self, gpu: &Gpu, key: &KeySwitchingKey) -> Result<Arc<Buffer>, DeviceError> {
+        let words = self.words(gpu, key)?;
+        gpu.hold_for_recording(&words);
+        Ok(words)
+    }
+
+    fn words(&self, gpu: &Gpu, key: &KeySwitchingKey) -> Result<Arc<Buffer>, DeviceError> {
         if let Ok(map) = self.0.lock() {
             if let Some(found) = map.get(&key.serial()) {
                 return Ok(Arc::clone(found));

@@ -208,7 +208,7 @@ impl Gpu {
         Ok(())
     }
 
-    fn copy_into(&self, to: &GpuPoly, from: &GpuPoly) -> Result<(), DeviceError> {
+    pub(super) fn copy_into(&self, to: &GpuPoly, from: &GpuPoly) -> Result<(), DeviceError> {
         let operands = super::pointwise::Operands {
             to: self.place(to)?,
             a: self.place(from)?,

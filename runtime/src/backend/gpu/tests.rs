@@ -7,6 +7,7 @@ mod operations;
 mod pipes;
 mod plans;
 mod programs;
+mod recordings;
 mod switches;
 
 use super::simulator::{Build, Simulator};

@@ -26,8 +26,8 @@ use std::time::Instant;
 /// Least number of runs of what is timed, besides one that is not.
 const FEWEST_RUNS: usize = 3;
 
-/// Runs that do not wait for one another.
-const IN_A_ROW: u32 = 16;
+/// Most runs that do not wait for one another.
+const IN_A_ROW: usize = 16;
 
 /// The times of one operation.
 #[derive(Clone, Debug)]
@@ -186,7 +186,7 @@ impl<B: Transfer> Lab<B> {
             drop(result);
         }
         times.sort_by(f64::total_cmp);
-        let extra = self.on_device(&mut || work().map(drop))?;
+        let extra = self.on_device(times.len().min(IN_A_ROW), &mut || work().map(drop))?;
         Ok(Measurement {
             op,
             backend: B::NAME,
@@ -201,6 +201,7 @@ impl<B: Transfer> Lab<B> {
     /// On a device: the time of each of several runs that do not wait for one another, and what one starts, moves and takes there.
     fn on_device(
         &self,
+        runs: usize,
         work: &mut dyn FnMut() -> Result<(), CkksError>,
     ) -> Result<Vec<(&'static str, f64)>, CkksError> {
         let backend = self.evaluator.backend();
@@ -208,11 +209,11 @@ impl<B: Transfer> Lab<B> {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        for _ in 0..IN_A_ROW {
+        for _ in 0..runs {
             work()?;
         }
         backend.settle()?;
-        let in_a_row = started.elapsed().as_secs_f64() / f64::from(IN_A_ROW);
+        let in_a_row = started.elapsed().as_secs_f64() / runs as f64;
         let mut done = Ok(());
         let kernels = backend.by_kernel(&mut || done = work())?;
         done?;
