@@ -24,7 +24,7 @@ end=$((SECONDS + ${HERON_CHECK_SECONDS:-570}))
 
 # step NAME SECONDS FILE COMMAND...
 step() {
-    local name=$1 limit=$2 file=$3 begin=$SECONDS status left=$((end - SECONDS))
+    local name=$1 limit=$2 file=$3 begin=$SECONDS status left=$((end - SECONDS)) said
     shift 3
     if [ "$left" -lt 5 ]; then
         echo "{\"step\":\"$name\",\"skipped\":true}" >>"$out/steps.jsonl"
@@ -34,14 +34,15 @@ step() {
     fi
     [ "$limit" -lt "$left" ] || limit=$left
     echo "INFO  $name: $*" >>"$out/log.txt"
+    said=$(wc -l <"$out/log.txt")
     timeout -k 5 "$limit" "$@" >>"$out/$file" 2>>"$out/log.txt"
     status=$?
     echo "{\"step\":\"$name\",\"seconds\":$((SECONDS - begin)),\"limit\":$limit,\"status\":$status}" >>"$out/steps.jsonl"
     if [ "$status" = 0 ]; then
         echo "PASSED  $name in $((SECONDS - begin)) s"
     else
-        echo "FAILED  $name ($status; 124: out of time) after $((SECONDS - begin)) s; the end of what it said:" | tee -a "$out/log.txt"
-        tail -n 4 "$out/log.txt" | sed 's/^/    /'
+        echo "FAILED  $name ($status; 124: out of time) after $((SECONDS - begin)) s; the end of what it said:"
+        tail -n "+$((said + 1))" "$out/log.txt" | tail -n 4 | sed 's/^/    /'
         failures=$((failures + 1))
     fi
 }

@@ -20,6 +20,7 @@ cp models/digits-vit/digits-vit.onnx models/digits-vit/digits-vit.calibration.np
 for log_n in 12 13 14 15 16 17; do
     HERON_CACHE=target/gpu/cache LD_LIBRARY_PATH="$libraries" target/release/examples/compile_kernels --keep "$log_n" "${@:-sm_90}"
 done
+chmod -R a+rX target/gpu
 du -sh target/gpu
 # What the other machine's system library has to offer.
 echo "needs $(objdump -T target/gpu/heron target/gpu/gpu_check | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)"

@@ -27,6 +27,13 @@ pub struct Lab {
     client: ClientKey,
 }
 
+/// Fails where there is no GPU, before anything is made for it.
+pub fn present() -> Outcome {
+    #[cfg(not(feature = "simulator"))]
+    heron_runtime::backend::gpu::cuda::count()?;
+    Ok(())
+}
+
 /// A GPU; with the feature `simulator` its simulator, to try this program.
 fn device(log_n: u32) -> Result<Arc<dyn Device>, DeviceError> {
     #[cfg(feature = "simulator")]

@@ -12,6 +12,9 @@ use same::Extent;
 use std::process::ExitCode;
 
 fn run(arguments: &[&str]) -> Outcome {
+    if !matches!(arguments, [] | ["known", ..]) {
+        lab::present()?;
+    }
     match arguments {
         ["same", profile] => {
             let lab = Lab::new(profile)?;
