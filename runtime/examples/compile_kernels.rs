@@ -6,7 +6,7 @@ use heron_runtime::backend::gpu::compile::{compile, kernel_uses, machine_code, K
 use std::process::ExitCode;
 
 /// Kernels of one ring.
-const KERNELS: usize = 23;
+const KERNELS: usize = 29;
 
 /// Registers of a thread at which so many threads of 256-thread blocks fit an SM's 65,536: 64 for four blocks, 40 for six.
 fn budget(kernel: &str) -> u32 {
@@ -20,7 +20,7 @@ fn budget(kernel: &str) -> u32 {
         k if k.contains("columns") => 64,
         k if k.contains("rows") => 64,
         "heron_key_product" => 64,
-        "heron_extend" | "heron_inner_products" => 48,
+        "heron_extend" | "heron_inner_products" | "heron_residues" => 48,
         _ => 40,
     }
 }

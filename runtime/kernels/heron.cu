@@ -3,10 +3,12 @@
 #include "device.cuh"
 #endif
 #include "automorphism.cuh"
+#include "encode.cuh"
 #include "extend_columns.cuh"
 #include "extension.cuh"
 #include "key_product.cuh"
 #include "ntt.cuh"
+#include "pipes.cuh"
 #include "pointwise.cuh"
 #include "product.cuh"
 #include "rotated_sums.cuh"
@@ -25,6 +27,12 @@ HERON_KERNEL(add_scaled, PointwiseArgs) { pointwise_add_scaled(args); }
 HERON_KERNEL(multiply_imaginary, PointwiseArgs) { pointwise_multiply_imaginary(args); }
 HERON_KERNEL(automorphism_values, AutomorphismArgs) { automorphism_values(args); }
 HERON_KERNEL(automorphism_coefficients, AutomorphismArgs) { automorphism_coefficients(args); }
+HERON_KERNEL(pipe_high, PipeArgs) { pipe_high(args); }
+HERON_KERNEL(pipe_wide, PipeArgs) { pipe_wide(args); }
+HERON_KERNEL(pipe_double, PipeArgs) { pipe_double(args); }
+HERON_KERNEL(pipe_montgomery, PipeArgs) { pipe_montgomery(args); }
+HERON_KERNEL(residues, EncodeArgs) { residues(args); }
+HERON_KERNEL(small_transform, EncodeArgs) { small_transform(args); }
 HERON_KERNEL(extend, ExtensionArgs) { extend(args); }
 HERON_KERNEL(inner_products, ProductArgs) { inner_products(args); }
 HERON_KERNEL(shared_products, SharedProductsArgs) { shared_products(args); }

@@ -8,6 +8,7 @@ mod four_processes;
 mod full_size;
 mod independent;
 mod last_position;
+mod launches;
 mod model_snapshots;
 mod predicted;
 mod random;

@@ -122,8 +122,13 @@ impl Server {
 }
 
 impl Prepared<Gpu> {
+    /// Refuses what does not fit the device, and brings the keys there if all of them do: a run does not wait for them then.
     fn rehearse(&self, schedule: &Schedule, encoder: &Encoder) -> Outcome {
-        device_needs(schedule, &self.evaluator, encoder, &self.refresher)?;
+        let needs = device_needs(schedule, &self.evaluator, encoder, &self.refresher)?;
+        let (gpu, keys) = (self.evaluator.backend(), self.evaluator.keys());
+        if needs.bytes - needs.keys + keys.bytes() <= gpu.total_bytes() {
+            gpu.hold_keys(keys.iter())?;
+        }
         Ok(())
     }
 }

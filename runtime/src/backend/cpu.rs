@@ -24,6 +24,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Poly = RnsPoly;
+    type Recordings = ();
 
     fn ring(&self) -> &RingContext {
         self.context.ring()

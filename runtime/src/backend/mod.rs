@@ -91,6 +91,28 @@ pub type Pairs<P> = Vec<(P, P)>;
 pub trait Backend: Send + Sync {
     /// A polynomial on this backend.
     type Poly: Clone + Send + Sync;
+    /// What is kept of work that is done again and again: [`Backend::repeat`].
+    type Recordings: Clone + Default + Send + Sync;
+
+    /// `work` on some polynomials. A backend may keep what it starts meanwhile and start that again, without `work`, wherever `key` is the same:
+    /// the key must decide everything that is done, and what the work reads besides the inputs must stay as it is for as long as `recordings`
+    /// lives.
+    ///
+    /// # Errors
+    /// Those of `work`, or a device's.
+    fn repeat<E: From<RlweError>>(
+        &self,
+        recordings: &Self::Recordings,
+        key: Vec<u64>,
+        inputs: Vec<Self::Poly>,
+        work: &mut dyn FnMut(Vec<Self::Poly>) -> Result<Vec<Self::Poly>, E>,
+    ) -> Result<Vec<Self::Poly>, E>
+    where
+        Self: Sized,
+    {
+        let _ = (recordings, key);
+        work(inputs)
+    }
 
     /// The ring.
     fn ring(&self) -> &RingContext;

@@ -10,7 +10,7 @@ use crate::ckks::batch::only;
 use crate::ckks::encoding::Encoder;
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use crate::rlwe::RlweContext;
-use heron_schedule::params::Level;
+use heron_schedule::params::{Level, Scale};
 use std::collections::BTreeMap;
 
 type Ct<B> = Ciphertext<<B as Backend>::Poly>;
@@ -34,6 +34,7 @@ pub struct Bootstrapper<B: Backend = Cpu> {
     eval_mod: EvalMod,
     maps: BTreeMap<StageId, LinearMap<B::Poly>>,
     kinds: Vec<Kind>,
+    recordings: B::Recordings,
 }
 
 impl<B: Backend> Bootstrapper<B> {
@@ -73,6 +74,7 @@ impl<B: Backend> Bootstrapper<B> {
             plan,
             maps,
             kinds: kinds.to_vec(),
+            recordings: B::Recordings::default(),
         })
     }
 
@@ -193,17 +195,92 @@ impl<B: Backend> Bootstrapper<B> {
         let ready = inputs.iter();
         let ready = ready.map(|input| self.to_bootstrap_level(evaluator, input));
         let ready = ready.collect::<Result<Cts<B>, BootstrapError>>()?;
-        let coefficients = self.raise(evaluator, ready, kind)?;
-        let real = self.real_part(evaluator, &coefficients)?;
-        drop(coefficients);
-        let outputs = self.reduce(evaluator, real)?.into_iter();
+        let outputs = self.repeated(evaluator, ready, kind, &mut |ready| {
+            let coefficients = self.raise(evaluator, ready, kind)?;
+            let real = self.real_part(evaluator, &coefficients)?;
+            drop(coefficients);
+            self.reduce(evaluator, real)
+        });
+        let outputs = outputs?.into_iter();
         outputs
             .map(|output| self.lower(evaluator, output, level_out))
             .collect()
     }
 
+    /// What is done again for every batch of a kind, from the bootstrap level to the highest usable one: a backend may record it.
+    fn repeated(
+        &self,
+        evaluator: &Evaluator<B>,
+        inputs: Cts<B>,
+        kind: Kind,
+        work: &mut dyn FnMut(Cts<B>) -> Result<Cts<B>, BootstrapError>,
+    ) -> Result<Cts<B>, BootstrapError> {
+        let wrong = |what| BootstrapError::Circuit { what };
+        let (level, out) = (self.rows.input, self.rows.out);
+        let scale_out = evaluator.context().params().scale(out)?;
+        // Keys decide, and so does what is told of them apart from others.
+        let keys = evaluator.keys().iter().map(|key| key.serial());
+        let key = [kind.number(), inputs.len() as u64].into_iter();
+        let scales: Vec<Scale> = inputs.iter().map(Ciphertext::scale).collect();
+        if inputs.iter().any(|ct| ct.polys().len() != 2) {
+            return Err(wrong("a linear map takes a relinearised ciphertext"));
+        }
+        let polys = inputs
+            .into_iter()
+            .flat_map(Ciphertext::into_polys)
+            .collect();
+        let mut on_polys = |polys: Vec<B::Poly>| {
+            let mut polys = polys.into_iter();
+            let each = scales.iter().map(|&scale| {
+                let both = polys.by_ref().take(2).collect();
+                Ciphertext::from_parts(both, level, scale)
+            });
+            let outputs = work(each.collect())?;
+            let expected = |ct: &Ct<B>| {
+                ct.level() == out && ct.scale().agrees_with(scale_out) && ct.polys().len() == 2
+            };
+            if !outputs.iter().all(expected) {
+                return Err(wrong("EvalMod ends at another level or scale"));
+            }
+            Ok(outputs
+                .into_iter()
+                .flat_map(Ciphertext::into_polys)
+                .collect())
+        };
+        let backend = evaluator.backend();
+        let made = backend.repeat(
+            &self.recordings,
+            key.chain(keys).collect(),
+            polys,
+            &mut on_polys,
+        )?;
+        let mut made = made.into_iter();
+        let two = || Some(vec![made.next()?, made.next()?]);
+        let outputs = std::iter::from_fn(two);
+        Ok(outputs
+            .map(|polys| Ciphertext::from_parts(polys, out, scale_out))
+            .collect())
+    }
+
     /// Real and imaginary slots, each in a ciphertext, at the highest usable level.
     fn both_parts(
+        &self,
+        evaluator: &Evaluator<B>,
+        inputs: Cts<B>,
+        kind: Kind,
+    ) -> Result<(Cts<B>, Cts<B>), BootstrapError> {
+        let count = inputs.len();
+        let mut real = self.repeated(evaluator, inputs, kind, &mut |inputs| {
+            let (mut real, imaginary) = self.split(evaluator, inputs, kind)?;
+            real.extend(imaginary);
+            Ok(real)
+        })?;
+        let imaginary = real.split_off(count.min(real.len()));
+        Ok((real, imaginary))
+    }
+
+    /// [`Bootstrapper::both_parts`] of ciphertexts at the bootstrap level.
+    fn split(
         &self,
         evaluator: &Evaluator<B>,
         inputs: Cts<B>,

@@ -39,6 +39,16 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
+    /// A number of its own.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Kind::Full => 0,
+            Kind::Complex => 1,
+            Kind::ComplexPair => 2,
+            Kind::Sparse { log_slots } => 3 + u64::from(log_slots),
+        }
+    }
+
     /// Base-two logarithm of the number of slots that are transformed.
     pub fn log_slots(&self, params: &ParameterSet) -> u32 {
         match self {

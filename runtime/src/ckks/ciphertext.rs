@@ -1,8 +1,8 @@
 //! Ciphertexts and plaintexts: residues with a level and an exact scale.
 
 use super::encoding::{Complex, EncodedPolynomial, Encoder};
-use super::CkksError;
-use crate::ring::RnsPoly;
+use super::{CkksError, Transfer};
+use crate::ring::{LimbId, RnsPoly};
 use crate::rlwe::RlweContext;
 use heron_schedule::params::{Level, Scale};
 
@@ -175,21 +175,9 @@ impl Plaintext<RnsPoly> {
         scale: Scale,
         basis: Basis,
     ) -> Result<Self, CkksError> {
-        let ring = context.ring();
         let log_run = log_run(encoded.log_stride(), context);
-        if log_run == 0 || encoded.log_n() != ring.log_n() {
-            return Self::from_encoded(context, encoded, level, scale, basis);
-        }
-        let row = context.row(level)?;
-        let limbs = match basis {
-            Basis::Row => &row.limbs,
-            Basis::Extended => &row.extended,
-        };
-        let poly = ring
-            .evaluate_in_power(limbs, log_run, |id, words| {
-                encoded.reduce_power_into(ring.prime(id), log_run, words);
-            })
-            .map_err(crate::rlwe::RlweError::from)?;
+        let limbs = limbs(context, level, basis)?;
+        let poly = residues(context, encoded, limbs, log_run)?;
         Ok(Self { poly, level, scale })
     }
 
@@ -204,13 +192,60 @@ impl Plaintext<RnsPoly> {
         scale: Scale,
         basis: Basis,
     ) -> Result<Self, CkksError> {
-        let row = context.row(level)?;
-        let limbs = match basis {
-            Basis::Row => &row.limbs,
-            Basis::Extended => &row.extended,
-        };
-        let mut poly = encoded.to_poly(context.ring(), limbs)?;
-        context.ring().to_evaluation(&mut poly);
+        let poly = residues(context, encoded, limbs(context, level, basis)?, 0)?;
         Ok(Self { poly, level, scale })
     }
+}
+
+impl<P: 'static> Plaintext<P> {
+    /// [`Plaintext::from_encoded`] where a backend makes the residues; compressed where that is wanted and fewer than N/2 slots repeat.
+    ///
+    /// # Errors
+    /// A level that does not exist, or a polynomial of another ring.
+    pub fn made_on<B: Transfer<Poly = P>>(
+        backend: &B,
+        context: &RlweContext,
+        encoded: &EncodedPolynomial,
+        (level, scale): (Level, Scale),
+        basis: Basis,
+        compress: bool,
+    ) -> Result<Self, CkksError> {
+        let log_run = match compress {
+            true => log_run(encoded.log_stride(), context),
+            false => 0,
+        };
+        let limbs = limbs(context, level, basis)?;
+        let poly = backend.encode(context, encoded, limbs, log_run)?;
+        Ok(Self { poly, level, scale })
+    }
+}
+
+fn limbs(context: &RlweContext, level: Level, basis: Basis) -> Result<&[LimbId], CkksError> {
+    let row = context.row(level)?;
+    Ok(match basis {
+        Basis::Row => &row.limbs,
+        Basis::Extended => &row.extended,
+    })
+}
+
+/// The values of an encoded polynomial on `limbs`, each standing for 2^log_run of them.
+///
+/// # Errors
+/// A polynomial of another ring.
+pub(super) fn residues(
+    context: &RlweContext,
+    encoded: &EncodedPolynomial,
+    limbs: &[LimbId],
+    log_run: u32,
+) -> Result<RnsPoly, CkksError> {
+    let ring = context.ring();
+    if log_run == 0 || encoded.log_n() != ring.log_n() {
+        let mut poly = encoded.to_poly(ring, limbs)?;
+        ring.to_evaluation(&mut poly);
+        return Ok(poly);
+    }
+    let poly = ring.evaluate_in_power(limbs, log_run, |id, words| {
+        encoded.reduce_power_into(ring.prime(id), log_run, words);
+    });
+    Ok(poly.map_err(crate::rlwe::RlweError::from)?)
 }

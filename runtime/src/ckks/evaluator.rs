@@ -50,7 +50,8 @@ impl<B: Backend> Evaluator<B> {
         &self.keys
     }
 
-    pub(crate) fn shared_keys(&self) -> &Arc<KeySet> {
+    /// The evaluation keys, to be shared with another evaluator.
+    pub fn shared_keys(&self) -> &Arc<KeySet> {
         &self.keys
     }
 

@@ -1,10 +1,13 @@
 //! Between the host, where clients encrypt and files are read, and the backend that computes.
 
+use super::ciphertext::residues;
+use super::encoding::{Coefficients, EncodedPolynomial};
 use super::linear::DiagonalSource;
 use super::{Basis, Ciphertext, CkksError, Plaintext};
-use crate::backend::gpu::{DeviceError, Gpu};
+use crate::backend::gpu::{DeviceError, Gpu, Integers, KernelTime, Places};
 use crate::backend::{Backend, Cpu};
-use crate::ring::RnsPoly;
+use crate::ring::{LimbId, RnsPoly};
+use crate::rlwe::{RlweContext, RlweError};
 use heron_schedule::params::Level;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,6 +22,18 @@ pub trait Transfer: Backend<Poly: 'static> {
 
     /// Brings a polynomial there.
     fn bring_poly(&self, poly: RnsPoly) -> Self::Poly;
+
+    /// The values of an encoded polynomial on `limbs`, each standing for 2^log_run of them: at most as many as its coefficients' distance allows.
+    ///
+    /// # Errors
+    /// A polynomial of another ring.
+    fn encode(
+        &self,
+        context: &RlweContext,
+        encoded: &EncodedPolynomial,
+        limbs: &[LimbId],
+        log_run: u32,
+    ) -> Result<Self::Poly, CkksError>;
 
     /// Brings a ciphertext there.
     fn bring(&self, ct: Ciphertext) -> Ciphertext<Self::Poly> {
@@ -43,6 +58,12 @@ pub trait Transfer: Backend<Poly: 'static> {
     /// # Errors
     /// The first failure of the device, whenever it was.
     fn settle(&self) -> Result<(), DeviceError>;
+
+    /// What `work` takes of the device, by kernel. Without a device nothing is done.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    fn by_kernel(&self, work: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError>;
 }
 
 impl Transfer for Cpu {
@@ -54,11 +75,23 @@ impl Transfer for Cpu {
     fn bring_poly(&self, poly: RnsPoly) -> RnsPoly {
         poly
     }
+    fn encode(
+        &self,
+        context: &RlweContext,
+        encoded: &EncodedPolynomial,
+        limbs: &[LimbId],
+        log_run: u32,
+    ) -> Result<RnsPoly, CkksError> {
+        residues(context, encoded, limbs, log_run)
+    }
     fn fetch_back(&self, ciphertext: &Ciphertext) -> Result<Ciphertext, DeviceError> {
         Ok(ciphertext.clone())
     }
     fn settle(&self) -> Result<(), DeviceError> {
         Ok(())
+    }
+    fn by_kernel(&self, _: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(Vec::new())
     }
 }
 
@@ -71,6 +104,31 @@ impl Transfer for Gpu {
     fn bring_poly(&self, poly: RnsPoly) -> Self::Poly {
         self.upload(&poly)
     }
+
+    /// The device makes residues and values of the coefficients, which are a fraction of what they become.
+    fn encode(
+        &self,
+        context: &RlweContext,
+        encoded: &EncodedPolynomial,
+        limbs: &[LimbId],
+        log_run: u32,
+    ) -> Result<Self::Poly, CkksError> {
+        let ring = context.ring();
+        let integers = match encoded.coefficients() {
+            Coefficients::Narrow(values) => Integers::Narrow(values),
+            Coefficients::Wide(values) => Integers::Wide(values),
+        };
+        let places = Places {
+            limbs,
+            log_run,
+            log_gap: encoded.log_stride().saturating_sub(log_run),
+        };
+        ring.check_limbs(limbs).map_err(RlweError::from)?;
+        if encoded.log_n() == ring.log_n() && self.takes_integers(integers.words(), places) {
+            return Ok(self.values_of(&integers, places));
+        }
+        Ok(self.upload(&residues(context, encoded, limbs, log_run)?))
+    }
     fn fetch_back(&self, ct: &Ciphertext<Self::Poly>) -> Result<Ciphertext, DeviceError> {
         let polys = ct.polys().iter().map(|p| self.fetch(p));
         let polys = polys.collect::<Result<_, _>>()?;
@@ -78,6 +136,9 @@ impl Transfer for Gpu {
     }
     fn settle(&self) -> Result<(), DeviceError> {
         Gpu::settle(self)
+    }
+    fn by_kernel(&self, work: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(self.timed(work)?.1)
     }
 }
 

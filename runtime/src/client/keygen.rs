@@ -108,6 +108,19 @@ impl ClientKey {
     }
 }
 
+/// Keys of the shapes that a request leads to, all zero: they encrypt nothing, for rehearsals. Memory that nobody reads takes no pages.
+///
+/// # Errors
+/// As [`ClientKey::evaluation_keys`].
+pub fn imagined_keys(context: &RlweContext, request: &KeyRequest) -> Result<KeySet, RlweError> {
+    let mut keys = KeySet::new();
+    for (kind, rows) in request.iter() {
+        let plan = KeyPlan::new(context, kind, &rows.collect::<Vec<Level>>())?;
+        keys.insert(plan.with_words(context, plan.zeros(context))?);
+    }
+    Ok(keys)
+}
+
 /// The shape of one key: its limbs and digits, already checked.
 struct KeyPlan {
     kind: KeyKind,
@@ -192,8 +205,7 @@ impl KeyPlan {
         let ring = context.ring();
         let n = ring.degree();
         let order: Vec<LimbId> = self.limbs.iter().chain(&self.special).copied().collect();
-        let words = KeySwitchingKey::word_count(n, order.len(), self.digits.len());
-        let mut words = Words::zeroed(words);
+        let mut words = self.zeros(context);
         let name = match self.kind {
             KeyKind::Relinearisation => [0, 1],
             KeyKind::Galois(g) => [1, u64::from(g.value())],
@@ -232,9 +244,27 @@ impl KeyPlan {
                     }
                 });
         }
+        self.with_words(context, words)
+    }
+
+    fn zeros(&self, context: &RlweContext) -> Words {
+        let limbs = self.limbs.len() + self.special.len();
+        let degree = context.ring().degree();
+        Words::zeroed(KeySwitchingKey::word_count(
+            degree,
+            limbs,
+            self.digits.len(),
+        ))
+    }
+
+    fn with_words(
+        &self,
+        context: &RlweContext,
+        words: Words,
+    ) -> Result<KeySwitchingKey, RlweError> {
         KeySwitchingKey::from_parts(
             self.kind,
-            n,
+            context.ring().degree(),
             self.limbs.clone(),
             self.special.clone(),
             self.digits.clone(),

@@ -8,5 +8,5 @@ mod keygen;
 mod secret;
 
 pub use encrypt::PublicKey;
-pub use keygen::ClientKey;
+pub use keygen::{imagined_keys, ClientKey};
 pub use secret::SecretKey;

@@ -1,14 +1,17 @@
 //! What a schedule needs of a GPU's memory, found before it runs: the same walk on a device that computes nothing.
 
-use super::refresh::Refresher;
+use super::key_request::program_keys;
+use super::refresh::{bootstrap_keys, Refresher};
 use super::rns::Rns;
 use super::{walk, ExecError, Progress};
 use crate::backend::gpu::planner::Planner;
-use crate::backend::gpu::{DeviceError, Gpu};
+use crate::backend::gpu::{DeviceError, Gpu, KernelTime};
 use crate::backend::Backend;
 use crate::ckks::encoding::Encoder;
 use crate::ckks::{Ciphertext, Evaluator};
+use crate::client::imagined_keys;
 use crate::ring::Form;
+use crate::rlwe::RlweContext;
 use heron_schedule::params::Level;
 use heron_schedule::Schedule;
 use std::fmt;
@@ -88,6 +91,29 @@ pub fn device_needs(
     }
     let needs = least.map(|n| n.to_string()).unwrap_or_default();
     Err(DeviceError::Plan { needs, total }.into())
+}
+
+/// Memory and shared memory of a block of the GPU that is imagined where there is none: an H200.
+const IMAGINED: (u64, u32) = (139 << 30, 227 << 10);
+
+/// What one run of a schedule would start and move on a GPU, by kernel, and the memory it would take, without a GPU and without keys.
+///
+/// # Errors
+/// A schedule that an H200 cannot run.
+pub fn imagined_run(schedule: &Schedule) -> Result<(DeviceNeeds, Vec<KernelTime>), ExecError> {
+    let (program, params) = (schedule.program(), schedule.params());
+    let mut request = program_keys(program, params)?;
+    request.merge(&bootstrap_keys(program, params)?);
+    let context = RlweContext::new(params.clone())?;
+    let keys = imagined_keys(&context, &request)?;
+    let encoder = Encoder::for_ring(context.ring()).map_err(crate::ckks::CkksError::from)?;
+    let (total, shared) = IMAGINED;
+    let gpu = Gpu::new(Arc::new(Planner::new(total, shared)), Arc::clone(&context))?;
+    let evaluator = Evaluator::on(gpu, context, Arc::new(keys));
+    let refresher = Refresher::new(program, &evaluator)?;
+    let run = || walked(schedule, &evaluator, &encoder, &refresher);
+    let (needs, launches) = evaluator.backend().timed(run)?;
+    Ok((needs?, launches))
 }
 
 impl From<DeviceError> for ExecError {

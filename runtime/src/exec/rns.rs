@@ -6,9 +6,11 @@ use super::together::{Factors, Member};
 use super::{ExecError, Executor, Parts};
 use crate::backend::Backend;
 use crate::ckks::ciphertext::compressed_log_run;
-use crate::ckks::encoding::{Complex, Encoder};
+use crate::ckks::encoding::{Complex, EncodedPolynomial, Encoder};
 use crate::ckks::linear::{DiagonalSource, LinearTimes};
-use crate::ckks::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, ProductSum, RotationStep};
+use crate::ckks::{
+    Basis, Ciphertext, CkksError, Evaluator, Plaintext, ProductSum, RotationStep, Transfer,
+};
 use crate::ring::LimbId;
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
@@ -68,7 +70,7 @@ fn level(level: u32) -> Level {
     Level(u8::try_from(level).unwrap_or(u8::MAX))
 }
 
-impl<'a, B: Backend> Rns<'a, B> {
+impl<'a, B: Transfer> Rns<'a, B> {
     /// `inputs`: for each input port its ciphertexts, at the port's level and canonical scale.
     pub fn new(
         schedule: &'a Schedule,
@@ -174,7 +176,7 @@ struct Diagonals<'a, B: Backend> {
     imagine: Option<Imagine<B>>,
 }
 
-impl<B: Backend> Diagonals<'_, B> {
+impl<B: Transfer> Diagonals<'_, B> {
     /// One period of the slots of a plaintext vector.
     fn slots(&self, index: u32) -> Vec<f64> {
         let batch = self.schedule.program().batch.max(1) as usize;
@@ -240,16 +242,16 @@ impl<B: Backend> Diagonals<'_, B> {
 
     fn encoded(
         &self,
-        encode: impl FnOnce() -> Result<Plaintext, CkksError>,
+        encoded: &EncodedPolynomial,
+        level: Level,
+        basis: Basis,
+        compress: bool,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
-        let plain = encode()?;
-        let poly = self.evaluator.backend().upload(plain.poly());
+        let (context, backend) = (self.evaluator.context(), self.evaluator.backend());
+        let place = (level, self.scale);
         self.encoded.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Plaintext::from_parts(
-            poly,
-            plain.level(),
-            plain.scale(),
-        )))
+        let plain = Plaintext::made_on(backend, context, encoded, place, basis, compress)?;
+        Ok(Arc::new(plain))
     }
 
     /// A plaintext that can be added.
@@ -262,15 +264,12 @@ impl<B: Backend> Diagonals<'_, B> {
         if let Some(imagine) = self.imagine {
             return self.imagined(imagine, 0, level, basis);
         }
-        self.encoded(|| {
-            let (context, scale) = (self.evaluator.context(), self.scale);
-            let slots = self.slots(index);
-            Plaintext::encode_real(context, self.encoder, &slots, level, scale, basis)
-        })
+        let encoded = self.encoder.encode_real(&self.slots(index), self.scale)?;
+        self.encoded(&encoded, level, basis, false)
     }
 }
 
-impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
+impl<B: Transfer> DiagonalSource<B::Poly> for Diagonals<'_, B> {
     fn diagonal(
         &self,
         index: usize,
@@ -286,24 +285,13 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
             expected: self.vectors.len(),
             found: index,
         })?;
-        let (context, scale) = (self.evaluator.context(), self.scale);
-        self.encoded(|| match (vector.real, vector.factors) {
-            (Some(real), (1.0, _)) => {
-                let slots = self.slots(real);
-                Plaintext::encode_real_compressed(
-                    context,
-                    self.encoder,
-                    &slots,
-                    level,
-                    scale,
-                    basis,
-                )
-            }
-            _ => {
-                let slots = self.complex_slots(vector);
-                Plaintext::encode_compressed(context, self.encoder, &slots, level, scale, basis)
-            }
-        })
+        let encoded = match (vector.real, vector.factors) {
+            (Some(real), (1.0, _)) => self.encoder.encode_real(&self.slots(real), self.scale)?,
+            _ => self
+                .encoder
+                .encode(&self.complex_slots(vector), self.scale)?,
+        };
+        self.encoded(&encoded, level, basis, true)
     }
 
     /// Slots that repeat after p are a polynomial with 2p coefficients.
@@ -312,7 +300,7 @@ impl<B: Backend> DiagonalSource<B::Poly> for Diagonals<'_, B> {
     }
 }
 
-impl<B: Backend> Executor for Rns<'_, B> {
+impl<B: Transfer> Executor for Rns<'_, B> {
     type Ct = Ciphertext<B::Poly>;
 
     fn input(&mut self, op: &Input) -> Result<Self::Ct, ExecError> {

@@ -103,6 +103,31 @@ pub(super) struct AutomorphismArgs {
     pub prime: [u16; MAX_LIMBS],
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct EncodeArgs {
+    pub primes: u64,
+    pub forward: u64,
+    pub to: u64,
+    pub log_n: u32,
+    pub log_words: u32,
+    pub log_gap: u32,
+    pub words: u32,
+    pub limbs: u32,
+    pub unused: u32,
+    pub prime: [u16; MAX_LIMBS],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct PipeArgs {
+    pub to: u64,
+    pub steps: u32,
+    pub q: u32,
+    pub q_inverse: u32,
+    pub unused: u32,
+}
+
 /// One basis extension of a launch.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -3,6 +3,7 @@
 use super::core::Gpu;
 use super::device::DeviceError;
 use super::poly::GpuPoly;
+use super::recording::Recordings;
 use super::rotated_sums::fits;
 use super::switch::{Factor, Keyed, Use};
 use crate::backend::{
@@ -29,6 +30,17 @@ impl Gpu {
 
 impl Backend for Gpu {
     type Poly = GpuPoly;
+    type Recordings = Recordings;
+
+    fn repeat<E: From<RlweError>>(
+        &self,
+        recordings: &Recordings,
+        key: Vec<u64>,
+        inputs: Vec<GpuPoly>,
+        work: &mut dyn FnMut(Vec<GpuPoly>) -> Result<Vec<GpuPoly>, E>,
+    ) -> Result<Vec<GpuPoly>, E> {
+        self.repeated(recordings, key, inputs, work)
+    }
 
     fn ring(&self) -> &RingContext {
         self.ring_context()
@@ -40,6 +52,7 @@ impl Backend for Gpu {
     }
 
     fn upload(&self, poly: &RnsPoly) -> GpuPoly {
+        self.spoil_recording();
         let filled = self.filled(poly.data()).map(|buffer| GpuPoly {
             buffer: Some(Arc::new(buffer)),
             offset: 0,

@@ -1,16 +1,19 @@
 //! The backend's parts: memory, tables, keys, and what happens when the device fails.
 
 use super::arguments::MAX_BATCH;
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch};
 use super::keys::Keys;
+use super::limits;
 use super::memory::{Buffer, Memory};
 use super::poly::GpuPoly;
+use super::recording::{Recorder, Recordings, WeakRecordings};
 use super::tables::Tables;
+use super::touches::Touches;
 use crate::ring::{Buffer as Words, Form, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
 use bytemuck::Pod;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A backend on a device. Clones share the device and everything on it.
 ///
@@ -23,6 +26,8 @@ pub struct Gpu {
 
 struct Inner {
     context: Arc<RlweContext>,
+    /// What no other backend of this process has.
+    serial: u64,
     tables: Tables,
     keys: Keys,
     // Dropped after what holds buffers.
@@ -31,6 +36,11 @@ struct Inner {
     fused: bool,
     /// Most ciphertexts worked on at once.
     together: AtomicUsize,
+    /// Whether work that is done again is recorded, and what a thread records now.
+    records: AtomicBool,
+    recorder: Arc<Mutex<Option<Recorder>>>,
+    /// Everybody's recordings, to be given up where memory is short.
+    recordings: Mutex<Vec<WeakRecordings>>,
 }
 
 impl From<DeviceError> for RlweError {
@@ -64,9 +74,11 @@ impl Gpu {
         context: Arc<RlweContext>,
         fused: bool,
     ) -> Result<Self, DeviceError> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
         let memory = Memory::new(device);
         Ok(Self {
             inner: Arc::new(Inner {
+                serial: SERIAL.fetch_add(1, Ordering::Relaxed),
                 tables: Tables::new(&memory, &context)?,
                 keys: Keys::default(),
                 context,
@@ -74,6 +86,9 @@ impl Gpu {
                 failure: OnceLock::new(),
                 fused,
                 together: AtomicUsize::new(MAX_BATCH),
+                records: AtomicBool::new(true),
+                recorder: Arc::default(),
+                recordings: Mutex::default(),
             }),
         })
     }
@@ -109,29 +124,67 @@ impl Gpu {
         self.inner.together.store(most, Ordering::Relaxed);
     }
 
+    /// Whether work that is done again and again is recorded and then started as a whole; it is unless this says otherwise.
+    pub fn record_repeated(&self, on: bool) {
+        self.inner.records.store(on, Ordering::Relaxed);
+    }
+    pub(super) fn records(&self) -> bool {
+        self.inner.records.load(Ordering::Relaxed)
+    }
+    pub(super) fn serial(&self) -> u64 {
+        self.inner.serial
+    }
+    pub(super) fn recorder(&self) -> &Arc<Mutex<Option<Recorder>>> {
+        &self.inner.recorder
+    }
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
+    }
+
+    /// Remembers recordings, to give them up where memory is short.
+    pub(super) fn know(&self, recordings: &Recordings) {
+        if let Ok(mut all) = self.inner.recordings.lock() {
+            all.retain(|known| known.upgrade().is_some());
+            all.push(recordings.downgrade());
+        }
+    }
+
+    fn release_recordings(&self) -> bool {
+        let Ok(all) = self.inner.recordings.lock() else {
+            return false;
+        };
+        let mut any = false;
+        for recordings in all.iter().filter_map(WeakRecordings::upgrade) {
+            any |= recordings.release();
+        }
+        any
+    }
+
     /// Bytes of the keys that are on the device.
     pub fn key_bytes(&self) -> u64 {
         self.keys().bytes()
     }
 
-    /// A compressed plaintext's place without its residues, each of which would stand for 2^log_run words: for rehearsals.
-    pub fn imagined(&self, limbs: &[LimbId], log_run: u32) -> GpuPoly {
-        let form = Form::Evaluation;
-        let degree = self.ring_context().degree() >> log_run;
-        let made = self.take(limbs.len() * degree).map(|buffer| GpuPoly {
-            buffer: Some(Arc::new(buffer)),
-            offset: 0,
-            limbs: limbs.into(),
-            form,
-            degree,
-            pending: None,
-        });
-        self.or_lost(made, limbs, form)
-    }
-
     /// The first failure of the device, after which every result is void.
     pub fn failure(&self) -> Option<&DeviceError> {
         self.inner.failure.get()
+    }
+
+    /// What `work` takes of the device, by kernel.
+    ///
+    /// # Errors
+    /// The first failure of the device, whenever it was.
+    pub fn timed<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Vec<KernelTime>), DeviceError> {
+        let device = self.inner.memory.device();
+        self.settle()?;
+        // What others left behind.
+        device.times()?;
+        device.take_times(true);
+        let made = work();
+        device.take_times(false);
+        let times = device.times();
+        self.settle()?;
+        Ok((made, times.map_err(|error| self.note(error))?))
     }
 
     /// Waits for everything that was started.
@@ -160,6 +213,7 @@ impl Gpu {
     }
 
     fn copied(&self, poly: &GpuPoly) -> Result<RnsPoly, DeviceError> {
+        self.spoil_recording();
         let mut words = Words::scratch(poly.limbs.len() * poly.degree);
         let from = self.place(poly)?;
         // SAFETY: a polynomial's buffer holds all its words.
@@ -225,27 +279,49 @@ impl Gpu {
         }
     }
 
-    /// Words of device memory with arbitrary contents. Keys that are only kept for later make room.
+    /// Words of device memory with arbitrary contents, where a recording wants them if this thread makes one.
     pub(super) fn take(&self, words: usize) -> Result<Buffer, DeviceError> {
-        let taken = match self.inner.memory.take(words) {
-            Err(DeviceError::Memory { .. }) if self.keys().forget() => {
-                self.inner.memory.take(words)
-            }
-            result => result,
+        let Some(taken) = self.recorded_take(words) else {
+            return self.take_anywhere(words);
         };
+        let buffer = match taken.place {
+            Some((whole, first)) => Buffer::part(whole, first, words),
+            None => self.take_anywhere(words)?,
+        };
+        Ok(buffer.follow(taken.followed))
+    }
+
+    /// Words of device memory. Recordings and then keys that are only kept for later make room.
+    fn take_anywhere(&self, words: usize) -> Result<Buffer, DeviceError> {
+        let memory = &self.inner.memory;
+        let mut taken = memory.take(words);
+        for release in [Self::release_recordings, |gpu: &Self| gpu.keys().forget()] {
+            if matches!(taken, Err(DeviceError::Memory { .. })) && release(self) {
+                taken = memory.take(words);
+            }
+        }
         taken.map_err(|error| self.note(error))
     }
 
-    /// Words of device memory with these contents.
+    /// Words of device memory with these contents, which stay: no part of a recording.
     pub(super) fn filled(&self, words: &[u32]) -> Result<Buffer, DeviceError> {
-        let buffer = self.take(words.len())?;
+        let buffer = self.take_anywhere(words.len())?;
         // SAFETY: the buffer is at least as long.
-        let copied = unsafe {
-            let device = self.inner.memory.device();
-            device.upload(words, buffer.address())
-        };
-        copied.map_err(|error| self.note(error))?;
+        unsafe { self.copy_to(words, buffer.address())? };
         Ok(buffer)
+    }
+
+    /// Copies words to the device.
+    ///
+    /// # Safety
+    /// As [`Device::upload`].
+    pub(super) unsafe fn copy_to(&self, words: &[u32], to: Address) -> Result<(), DeviceError> {
+        if self.failure().is_some() {
+            return Err(DeviceError::Lost);
+        }
+        // SAFETY: the caller's.
+        let copied = unsafe { self.inner.memory.device().upload(words, to) };
+        copied.map_err(|error| self.note(error))
     }
 
     /// A polynomial with arbitrary residues.
@@ -280,16 +356,17 @@ impl Gpu {
         Ok(())
     }
 
-    /// Starts a kernel, unless the device has failed before.
+    /// Starts a kernel, unless the device has failed before. `moves`: words that it reads and writes.
     ///
     /// # Safety
     /// As [`Device::launch`].
-    pub(super) unsafe fn launch<A: Pod>(
+    pub(super) unsafe fn launch<A: Pod + Touches>(
         &self,
         kernel: &str,
         grid: [u32; 3],
         threads: u32,
         shared: u32,
+        moves: usize,
         arguments: &A,
     ) -> Result<(), DeviceError> {
         if grid.contains(&0) {
@@ -304,9 +381,15 @@ impl Gpu {
             threads,
             shared,
             arguments: bytemuck::bytes_of(arguments),
+            moves: 4 * moves as u64,
         };
-        // SAFETY: the caller vouches for the arguments.
-        let started = unsafe { self.inner.memory.device().launch(&launch) };
+        let started = limits::check(&launch, self.shared_limit()).and_then(|()| {
+            if self.recorded_launch(&launch, || arguments.touched()) {
+                return Ok(());
+            }
+            // SAFETY: the caller vouches for the arguments.
+            unsafe { self.inner.memory.device().launch(&launch) }
+        });
         started.map_err(|error| self.note(error))
     }
 }

@@ -1,5 +1,7 @@
 //! What the backend asks of a device: memory, copies, launches in order. Nothing here knows residues.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use thiserror::Error;
 
 /// A place in a device's memory, in bytes; 0 is none.
@@ -14,7 +16,7 @@ impl Address {
 }
 
 /// A kernel over a grid of blocks.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// The kernel, as `kernels/heron.cu` names it.
     pub kernel: &'a str,
@@ -26,6 +28,64 @@ pub struct Launch<'a> {
     pub shared: u32,
     /// The kernel's one argument.
     pub arguments: &'a [u8],
+    /// Bytes of polynomials and keys that it reads and writes, each once: over the memory's bandwidth they are the least time it can take. Tables
+    /// are not counted.
+    pub moves: u64,
+}
+
+/// A launch of a recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// What is started.
+    pub launch: Launch<'a>,
+    /// Numbers of earlier steps that have to be done before. Others may run at the same time.
+    pub after: &'a [usize],
+}
+
+/// A recording, as its device knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordingId(pub u64);
+
+/// What the launches of one kernel took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KernelTime {
+    /// Its name.
+    pub kernel: String,
+    /// How many there were.
+    pub launches: u64,
+    /// Sum of their times on the device.
+    pub seconds: f64,
+    /// Sum of [`Launch::moves`].
+    pub moves: u64,
+}
+
+/// [`KernelTime`]s so far.
+#[derive(Default)]
+pub(super) struct Times(Mutex<BTreeMap<String, KernelTime>>);
+
+impl Times {
+    /// One launch more.
+    pub(super) fn add(&self, kernel: &str, moves: u64, seconds: f64) {
+        let Ok(mut all) = self.0.lock() else { return };
+        if !all.contains_key(kernel) {
+            let new = KernelTime {
+                kernel: kernel.into(),
+                ..KernelTime::default()
+            };
+            all.insert(kernel.into(), new);
+        }
+        if let Some(time) = all.get_mut(kernel) {
+            time.launches += 1;
+            time.seconds += seconds;
+            time.moves += moves;
+        }
+    }
+
+    /// All of them, in the order of their names; from now on there are none.
+    pub(super) fn take(&self) -> Vec<KernelTime> {
+        let taken = self.0.lock().map(|mut all| std::mem::take(&mut *all));
+        taken.unwrap_or_default().into_values().collect()
+    }
 }
 
 /// A refusal of the device. The first one ends a computation: what it would have made is lost.
@@ -142,6 +202,36 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The failure of an earlier launch.
     fn synchronise(&self) -> Result<(), DeviceError>;
+
+    /// From now on takes the time of every launch, or no longer. It costs a little of each.
+    fn take_times(&self, on: bool);
+
+    /// The times taken so far, by kernel, and forgets them. Waits for what runs.
+    ///
+    /// # Errors
+    /// The failure of an earlier launch.
+    fn times(&self) -> Result<Vec<KernelTime>, DeviceError>;
+
+    /// Keeps launches, with their arguments as they are now, to be started together. Nothing is started yet.
+    ///
+    /// # Errors
+    /// A failure of the driver, or a device that keeps no launches.
+    ///
+    /// # Safety
+    /// As [`Device::launch`], whenever the recording is replayed.
+    unsafe fn record(&self, steps: &[Step<'_>]) -> Result<RecordingId, DeviceError>;
+
+    /// Starts everything of a recording, after what was started before and before what comes next.
+    ///
+    /// # Errors
+    /// A recording that is not there, or as [`Device::launch`].
+    ///
+    /// # Safety
+    /// The addresses in the arguments are still what they were when it was recorded.
+    unsafe fn replay(&self, recording: RecordingId) -> Result<(), DeviceError>;
+
+    /// Gives a recording up. What runs of it ends first.
+    fn forget(&self, recording: RecordingId);
 
     /// Starts a kernel.
     ///

@@ -3,6 +3,7 @@
 use super::arguments::{ExtensionArgs, Piece, ABSENT, MAX_BATCH, MAX_LIMBS, MAX_PIECES};
 use super::core::Gpu;
 use super::device::{Address, DeviceError};
+use super::limits::SHARED_OF_A_BLOCK;
 use super::memory::Buffer;
 use super::pointwise::{Operands, Word};
 use super::poly::GpuPoly;
@@ -142,7 +143,8 @@ impl Gpu {
         let points = 1u32 << radix(rows);
         let each = (1 << rows) / points;
         let limit = self.shared_limit();
-        [(16u32, limit / 2), (8, limit)]
+        let half = limit.saturating_sub(SHARED_OF_A_BLOCK) / 2;
+        [(16u32, half), (8, limit)]
             .into_iter()
             .find_map(|(width, most)| {
                 let threads = each * width;
@@ -209,8 +211,13 @@ impl Gpu {
                     targets.div_ceil(group) as u32,
                     (pieces.len() * batch.len()) as u32,
                 ];
+                let limbs = pieces.iter().map(|p| {
+                    // Each group reads the sources.
+                    p.tables.source().len() * p.target.len().div_ceil(group) + p.target.len()
+                });
+                let moves = limbs.sum::<usize>() * batch.len() * ring.degree();
                 // SAFETY: the caller vouches for the addresses.
-                unsafe { self.launch(kernel, grid, shape.threads, shape.shared, &args)? };
+                unsafe { self.launch(kernel, grid, shape.threads, shape.shared, moves, &args)? };
             }
         }
         Ok(())

@@ -14,6 +14,12 @@ pub(super) struct Keys(Mutex<BTreeMap<u64, Arc<Buffer>>>);
 impl Keys {
     /// The key's words on the device, as [`KeySwitchingKey::words`] lays them out.
     pub(super) fn get(&self, gpu: &Gpu, key: &KeySwitchingKey) -> Result<Arc<Buffer>, DeviceError> {
+        let words = self.words(gpu, key)?;
+        gpu.hold_for_recording(&words);
+        Ok(words)
+    }
+
+    fn words(&self, gpu: &Gpu, key: &KeySwitchingKey) -> Result<Arc<Buffer>, DeviceError> {
         if let Ok(map) = self.0.lock() {
             if let Some(found) = map.get(&key.serial()) {
                 return Ok(Arc::clone(found));
@@ -41,6 +47,22 @@ impl Keys {
         let before = map.len();
         map.retain(|_, key| Arc::strong_count(key) > 1);
         map.len() < before
+    }
+}
+
+impl Gpu {
+    /// Brings keys before they are used, so that no run waits for them. For keys that have room together with everything else.
+    ///
+    /// # Errors
+    /// The first failure of the device.
+    pub fn hold_keys<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a KeySwitchingKey>,
+    ) -> Result<(), DeviceError> {
+        for key in keys {
+            self.keys().get(self, key)?;
+        }
+        self.settle()
     }
 }
 

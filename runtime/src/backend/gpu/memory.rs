@@ -1,6 +1,7 @@
 //! Buffers on a device: given back when dropped, and kept for the next taker, as allocation on a GPU waits for everything that runs.
 
 use super::device::{Address, Device, DeviceError};
+use super::recording::Followed;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,9 @@ pub(super) struct Buffer {
     memory: Arc<Memory>,
     address: Address,
     words: usize,
+    /// What it is a part of, and is given back with.
+    whole: Option<Arc<Buffer>>,
+    _followed: Option<Followed>,
 }
 
 impl Memory {
@@ -59,6 +63,8 @@ impl Memory {
             memory: Arc::clone(self),
             address,
             words,
+            whole: None,
+            _followed: None,
         })
     }
 
@@ -104,6 +110,24 @@ impl Drop for Memory {
 }
 
 impl Buffer {
+    /// Some words of another buffer, which live as long.
+    pub(super) fn part(whole: Arc<Buffer>, first: usize, words: usize) -> Buffer {
+        Buffer {
+            memory: Arc::clone(&whole.memory),
+            address: whole.address.plus(first),
+            words,
+            whole: Some(whole),
+            _followed: None,
+        }
+    }
+
+    /// Tells a recorder when this is given back.
+    pub(super) fn follow(self, followed: Followed) -> Buffer {
+        let mut buffer = self;
+        buffer._followed = Some(followed);
+        buffer
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         bytes(self.words)
     }
@@ -115,6 +139,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.whole.is_some() {
+            return;
+        }
         let memory = &self.memory;
         memory.used.fetch_sub(bytes(self.words), Ordering::Relaxed);
         if memory.device.recycles() {

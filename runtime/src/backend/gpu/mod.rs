@@ -8,12 +8,20 @@ mod core;
 pub mod cuda;
 pub mod device;
 mod divide;
+mod encode;
 mod keys;
+#[cfg(test)]
+mod launch_tests;
+pub mod limits;
 mod memory;
+mod offsets;
+mod order;
+pub mod pipes;
 pub mod planner;
 mod pointwise;
 mod poly;
 mod product;
+mod recording;
 mod rotated_sums;
 #[cfg(feature = "simulator")]
 pub mod simulator;
@@ -22,8 +30,11 @@ mod switch;
 mod tables;
 #[cfg(all(test, feature = "simulator"))]
 mod tests;
+mod touches;
 mod transform;
 
 pub use core::Gpu;
-pub use device::{Device, DeviceError};
+pub use device::{Device, DeviceError, KernelTime};
+pub(crate) use encode::{Integers, Places};
 pub use poly::GpuPoly;
+pub use recording::Recordings;

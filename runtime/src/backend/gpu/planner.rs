@@ -1,7 +1,7 @@
-//! A device that computes nothing: it only keeps account of memory. A run rehearsed on it takes and gives back exactly the buffers that the run
-//! itself will, so what that needs is known before it starts.
+//! A device that computes nothing: it only keeps account of memory and counts launches. A run rehearsed on it takes and gives back exactly the
+//! buffers that the run itself will, so what that needs is known before it starts.
 
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch, RecordingId, Step, Times};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -13,6 +13,8 @@ pub struct Planner {
     total: u64,
     shared: u32,
     live: Mutex<Live>,
+    times: Times,
+    recordings: Mutex<BTreeMap<RecordingId, Vec<(String, u64)>>>,
 }
 
 #[derive(Default)]
@@ -29,6 +31,8 @@ impl Planner {
             total,
             shared,
             live: Mutex::default(),
+            times: Times::default(),
+            recordings: Mutex::default(),
         }
     }
 }
@@ -83,7 +87,42 @@ impl Device for Planner {
         Ok(())
     }
 
-    unsafe fn launch(&self, _: &Launch<'_>) -> Result<(), DeviceError> {
+    /// Kernels and what they move.
+    unsafe fn record(&self, steps: &[Step<'_>]) -> Result<RecordingId, DeviceError> {
+        let Ok(mut recordings) = self.recordings.lock() else {
+            return Err(DeviceError::Lost);
+        };
+        let id = RecordingId(recordings.keys().last().map_or(0, |last| last.0 + 1));
+        let each = steps.iter();
+        let steps = each.map(|s| (s.launch.kernel.to_string(), s.launch.moves));
+        recordings.insert(id, steps.collect());
+        Ok(id)
+    }
+
+    unsafe fn replay(&self, recording: RecordingId) -> Result<(), DeviceError> {
+        if let Ok(recordings) = self.recordings.lock() {
+            for (kernel, moves) in recordings.get(&recording).into_iter().flatten() {
+                self.times.add(kernel, *moves, 0.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, recording: RecordingId) {
+        if let Ok(mut recordings) = self.recordings.lock() {
+            recordings.remove(&recording);
+        }
+    }
+
+    /// They are counted whether asked for or not.
+    fn take_times(&self, _: bool) {}
+
+    fn times(&self) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(self.times.take())
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+        self.times.add(launch.kernel, launch.moves, 0.0);
         Ok(())
     }
 }

@@ -66,7 +66,11 @@ impl Gpu {
                 first_only: u32::from(operands.first_only),
                 ..PointwiseArgs::zeroed()
             };
+            let mut limbs_moved = 0;
             for (i, limb) in chunk.iter().enumerate() {
+                let reads =
+                    |from: Address, at| usize::from(from != Address::default() && at != ABSENT);
+                limbs_moved += 1 + reads(operands.a, limb.a) + reads(operands.b, limb.b);
                 let factor = ring.modulus(limb.id).shoup(limb.constant);
                 args.prime[i] = limb.id.0;
                 args.target[i] = limb.target;
@@ -76,8 +80,9 @@ impl Gpu {
                 args.quotient[i] = factor.quotient;
             }
             let grid = [n / 4 / threads, chunk.len() as u32, 1];
+            let moves = limbs_moved * n as usize;
             // SAFETY: the caller vouches for the addresses.
-            unsafe { self.launch(kernel, grid, threads, 0, &args)? };
+            unsafe { self.launch(kernel, grid, threads, 0, moves, &args)? };
         }
         Ok(())
     }
@@ -239,7 +244,7 @@ impl Gpu {
             let threads = THREADS.min(n as u32);
             let grid = [n as u32 / threads, chunk.len() as u32, 1];
             // SAFETY: both buffers hold all limbs.
-            unsafe { self.launch(kernel, grid, threads, 0, &args)? };
+            unsafe { self.launch(kernel, grid, threads, 0, 2 * n * chunk.len(), &args)? };
         }
         Ok(result)
     }

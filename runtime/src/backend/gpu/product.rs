@@ -99,8 +99,12 @@ impl Gpu {
                 }
                 args.layouts = self.tables().list(&layouts.list())?.0;
                 let grid = [n as u32 / 4 / threads, chunk.len() as u32, 1];
+                let halves = 1 + usize::from(high.is_some());
+                let read: usize = terms.iter().map(|(a, _, _)| a.degree + halves * n).sum();
+                let written = halves * n * (1 + usize::from(number > 0));
+                let moves = chunk.len() * (read + written);
                 // SAFETY: layouts name limbs that the operands have; the results are on `limbs`.
-                unsafe { self.launch("heron_inner_products", grid, threads, 0, &args)? };
+                unsafe { self.launch("heron_inner_products", grid, threads, 0, moves, &args)? };
             }
         }
         Ok(())
@@ -231,12 +235,14 @@ impl Gpu {
                 args.c[t][ciphertext] = self.place(pair.c)?.0;
             }
         }
+        let mut left = 0;
         let pairs = alike.first().map(|(pairs, _)| &pairs[range]);
         for (t, pair) in pairs.into_iter().flatten().enumerate() {
             args.b_layout[t] = layouts.of(pair.b) as u8;
             args.c_layout[t] = layouts.of(pair.c) as u8;
             for (s, a) in pair.left.iter().enumerate() {
                 let Some(a) = a else { continue };
+                left += a.degree;
                 args.a[t][s] = self.place(a)?.0;
                 args.a_layout[t][s] = layouts.of(a) as u8;
                 args.run[t][s] = (n / a.degree).ilog2() as u8;
@@ -250,7 +256,11 @@ impl Gpu {
         let threads = (THREADS / share).min(n as u32 / 4);
         let grid = [n as u32 / 4 / threads, limbs.len() as u32, 1];
         let all = threads * alike.len() as u32;
+        let sums: usize = alike.iter().map(|(_, results)| results.len()).sum();
+        let written = 2 * n * sums * (1 + args.accumulate as usize);
+        let right = 2 * n * args.pairs as usize * alike.len();
+        let moves = limbs.len() * (left + right + written);
         // SAFETY: layouts name limbs that the operands have; the results are on all limbs.
-        unsafe { self.launch("heron_shared_products", grid, all, 0, &args) }
+        unsafe { self.launch("heron_shared_products", grid, all, 0, moves, &args) }
     }
 }

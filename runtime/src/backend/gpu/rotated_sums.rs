@@ -124,8 +124,10 @@ impl Gpu {
             limbs,
             rows: Vec::new(),
         };
+        let mut read = 0;
         for (s, sum) in sums.iter().enumerate() {
             for &(diagonal, baby) in sum {
+                read += diagonal.degree;
                 args.diagonal[baby][s] = self.place(diagonal)?.0;
                 args.layout[baby][s] = layouts.of(diagonal) as u8;
                 args.run[baby][s] = (n / diagonal.degree).ilog2() as u8;
@@ -136,8 +138,12 @@ impl Gpu {
         let threads = (THREADS / share).min(n as u32 / WORDS);
         let grid = [n as u32 / WORDS / threads, limbs.len() as u32, 1];
         let all = threads * batch as u32;
+        // Diagonals and both halves of keys once; digits, both halves of the ciphertext and of the sums for each ciphertext.
+        let digits = row.digits.len();
+        read += n * (2 * digits * keys.len() + batch * (digits + 2));
+        let moves = limbs.len() * (read + n * 2 * batch * sums.len());
         // SAFETY: the places name limbs that digits, ciphertexts, keys and diagonals have; the results are on the row's QP.
-        unsafe { self.launch("heron_rotated_sums", grid, all, 0, &args)? };
+        unsafe { self.launch("heron_rotated_sums", grid, all, 0, moves, &args)? };
         Ok(())
     }
 }

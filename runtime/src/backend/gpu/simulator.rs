@@ -1,11 +1,12 @@
 //! The kernels on the host: compiled by its C++ compiler, threads of a block as fibers, barriers as yields, orders shuffled from a seed,
 //! memory poisoned. Slow; for tests.
 
-use super::device::{Address, Device, DeviceError, Launch};
+use super::device::{Address, Device, DeviceError, KernelTime, Launch, RecordingId, Step, Times};
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 #[repr(C)]
 struct Kernels {
@@ -53,6 +54,22 @@ pub struct Simulator {
     launches: AtomicU64,
     live: Mutex<Live>,
     limit: u64,
+    timed: AtomicBool,
+    times: Times,
+    recordings: Mutex<BTreeMap<RecordingId, Arc<Vec<Recorded>>>>,
+    replays: AtomicU64,
+    waits: bool,
+}
+
+/// A step of a recording.
+struct Recorded {
+    kernel: String,
+    grid: [u32; 3],
+    threads: u32,
+    shared: u32,
+    arguments: Vec<u8>,
+    moves: u64,
+    after: Vec<usize>,
 }
 
 /// Allocations by address, and the sum of their bytes.
@@ -73,6 +90,14 @@ impl Simulator {
         Self::with(Build::Plain, seed, 1 << 40)
     }
 
+    /// The real kernels; steps of a recording wait for nothing, which tests must notice.
+    pub fn without_waits(seed: u64) -> Self {
+        Simulator {
+            waits: false,
+            ..Self::new(seed)
+        }
+    }
+
     /// A build of the kernels, and how many bytes the device has.
     pub fn with(build: Build, seed: u64, limit: u64) -> Self {
         // SAFETY: the functions return lists that were made before `main`.
@@ -90,7 +115,17 @@ impl Simulator {
             launches: AtomicU64::new(0),
             live: Mutex::default(),
             limit,
+            timed: AtomicBool::new(false),
+            times: Times::default(),
+            recordings: Mutex::default(),
+            replays: AtomicU64::new(0),
+            waits: true,
         }
+    }
+
+    /// Recordings started so far.
+    pub fn replays(&self) -> u64 {
+        self.replays.load(Ordering::Relaxed)
     }
 
     /// Launches so far.
@@ -161,6 +196,81 @@ impl Device for Simulator {
         Ok(())
     }
 
+    unsafe fn record(&self, steps: &[Step<'_>]) -> Result<RecordingId, DeviceError> {
+        let Ok(mut recordings) = self.recordings.lock() else {
+            return Err(DeviceError::Lost);
+        };
+        let id = RecordingId(recordings.keys().last().map_or(0, |last| last.0 + 1));
+        let each = steps.iter().map(|Step { launch, after }| Recorded {
+            kernel: launch.kernel.into(),
+            grid: launch.grid,
+            threads: launch.threads,
+            shared: launch.shared,
+            arguments: launch.arguments.to_vec(),
+            moves: launch.moves,
+            after: after.to_vec(),
+        });
+        recordings.insert(id, Arc::new(each.collect()));
+        Ok(id)
+    }
+
+    /// In any order that the steps allow, another one every time.
+    unsafe fn replay(&self, recording: RecordingId) -> Result<(), DeviceError> {
+        let steps = match self.recordings.lock() {
+            Ok(recordings) => recordings.get(&recording).map(Arc::clone),
+            Err(_) => None,
+        };
+        let steps = steps.ok_or(DeviceError::Lost)?;
+        let number = self.replays.fetch_add(1, Ordering::Relaxed);
+        let mut state = (self.seed << 32) ^ number ^ 0x9e37_79b9_7f4a_7c15;
+        let waits = |step: &Recorded| if self.waits { step.after.len() } else { 0 };
+        let mut waiting: Vec<usize> = steps.iter().map(waits).collect();
+        let mut next: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
+        for (number, step) in steps.iter().enumerate() {
+            let after = step.after.iter().filter(|_| self.waits);
+            after.for_each(|&before| next[before].push(number));
+        }
+        let ready = waiting.iter().enumerate().filter(|(_, &count)| count == 0);
+        let mut ready: Vec<usize> = ready.map(|(number, _)| number).collect();
+        while !ready.is_empty() {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let number = ready.swap_remove((state >> 33) as usize % ready.len());
+            let step = &steps[number];
+            // SAFETY: the caller's.
+            unsafe {
+                self.launch(&Launch {
+                    kernel: &step.kernel,
+                    grid: step.grid,
+                    threads: step.threads,
+                    shared: step.shared,
+                    arguments: &step.arguments,
+                    moves: step.moves,
+                })?;
+            }
+            for &after in &next[number] {
+                waiting[after] -= 1;
+                if waiting[after] == 0 {
+                    ready.push(after);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, recording: RecordingId) {
+        if let Ok(mut recordings) = self.recordings.lock() {
+            recordings.remove(&recording);
+        }
+    }
+
+    fn take_times(&self, on: bool) {
+        self.timed.store(on, Ordering::Relaxed);
+    }
+
+    fn times(&self) -> Result<Vec<KernelTime>, DeviceError> {
+        Ok(self.times.take())
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
         let failed = |what: String| DeviceError::Launch {
             kernel: launch.kernel.into(),
@@ -174,6 +284,7 @@ impl Device for Simulator {
         let mut arguments: Vec<u64> = vec![0; launch.arguments.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut arguments)[..launch.arguments.len()]
             .copy_from_slice(launch.arguments);
+        let started = Instant::now();
         // SAFETY: the caller vouches for the arguments; the message has room.
         let failure = unsafe {
             heron_simulator_launch(
@@ -189,6 +300,10 @@ impl Device for Simulator {
                 message.len(),
             )
         };
+        if self.timed.load(Ordering::Relaxed) {
+            let seconds = started.elapsed().as_secs_f64();
+            self.times.add(launch.kernel, launch.moves, seconds);
+        }
         if failure == 0 {
             return Ok(());
         }

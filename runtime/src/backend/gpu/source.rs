@@ -1,7 +1,7 @@
 //! The kernels' source, inside the binary: one text, and a name for what it compiles to.
 
 /// In the order of their includes.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 17] = [
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
     ("word.cuh", include_str!("../../../kernels/word.cuh")),
     ("ring.cuh", include_str!("../../../kernels/ring.cuh")),
@@ -18,11 +18,13 @@ const FILES: [(&str, &str); 15] = [
         include_str!("../../../kernels/key_product.cuh"),
     ),
     ("passes.cuh", include_str!("../../../kernels/passes.cuh")),
+    ("encode.cuh", include_str!("../../../kernels/encode.cuh")),
     ("ntt.cuh", include_str!("../../../kernels/ntt.cuh")),
     (
         "extend_columns.cuh",
         include_str!("../../../kernels/extend_columns.cuh"),
     ),
+    ("pipes.cuh", include_str!("../../../kernels/pipes.cuh")),
     (
         "pointwise.cuh",
         include_str!("../../../kernels/pointwise.cuh"),

@@ -208,7 +208,7 @@ impl Gpu {
         Ok(())
     }
 
-    fn copy_into(&self, to: &GpuPoly, from: &GpuPoly) -> Result<(), DeviceError> {
+    pub(super) fn copy_into(&self, to: &GpuPoly, from: &GpuPoly) -> Result<(), DeviceError> {
         let operands = super::pointwise::Operands {
             to: self.place(to)?,
             a: self.place(from)?,
@@ -353,8 +353,13 @@ impl Gpu {
             }
         };
         let grid = [blocks, limbs.len() as u32, uses.len() as u32];
+        // Digits of each ciphertext and both halves of each key on every limb of QP; the addends; both halves of each product.
+        let added = addend_places.iter().filter(|&&p| p != ABSENT).count() * batch;
+        let read = row.digits.len() * (batch + 2 * uses.len());
+        let written = 2 * batch * uses.len() * (1 + usize::from(accumulate));
+        let moves = n * (limbs.len() * (read + written) + added);
         // SAFETY: the places name limbs that digits, addends and keys have; the results are on the row's QP.
-        unsafe { self.launch(&kernel, grid, threads, shared, &args)? };
+        unsafe { self.launch(&kernel, grid, threads, shared, moves, &args)? };
         Ok(())
     }
 }

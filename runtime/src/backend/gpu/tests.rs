@@ -1,10 +1,13 @@
 //! The kernels, in the simulator, against the CPU: the same residues, limb by limb. Toy rings: not secure.
 
 mod batches;
+mod encoding;
 mod measured;
 mod operations;
+mod pipes;
 mod plans;
 mod programs;
+mod recordings;
 mod switches;
 
 use super::simulator::{Build, Simulator};

@@ -241,8 +241,15 @@ impl Gpu {
                     args.factor[i] = montgomery_form(q, limb.factor);
                 }
                 let grid = [count / together, chunk.len() as u32, batch.len() as u32];
+                let added = |i: usize| match args.addend[i] {
+                    0 => 0,
+                    _ => chunk.iter().filter(|l| l.addend != ABSENT).count(),
+                };
+                let added: usize = (0..batch.len()).map(added).sum();
+                let moves = (2 * chunk.len() * batch.len() + added) << ring.log_n;
+                let threads = together * each;
                 // SAFETY: the caller vouches for the addresses.
-                unsafe { self.launch(&kernel, grid, together * each, 4 * shared, &args)? };
+                unsafe { self.launch(&kernel, grid, threads, 4 * shared, moves, &args)? };
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ pub use place::{places, Place};
 
 use super::encoding::Encoder;
 use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, Transfer};
-use crate::backend::gpu::DeviceError;
+use crate::backend::gpu::{DeviceError, KernelTime};
 use crate::backend::Cpu;
 use crate::client::ClientKey;
 use crate::ring::RandomSource;
@@ -25,6 +25,9 @@ use std::time::Instant;
 
 /// Least number of runs of what is timed, besides one that is not.
 const FEWEST_RUNS: usize = 3;
+
+/// Most runs that do not wait for one another.
+const IN_A_ROW: usize = 16;
 
 /// The times of one operation.
 #[derive(Clone, Debug)]
@@ -183,6 +186,7 @@ impl<B: Transfer> Lab<B> {
             drop(result);
         }
         times.sort_by(f64::total_cmp);
+        let extra = self.on_device(times.len().min(IN_A_ROW), &mut || work().map(drop))?;
         Ok(Measurement {
             op,
             backend: B::NAME,
@@ -190,8 +194,36 @@ impl<B: Transfer> Lab<B> {
             least_seconds: times[0],
             processor_seconds: least,
             runs: times.len(),
-            extra: Vec::new(),
+            extra,
         })
+    }
+
+    /// On a device: the time of each of several runs that do not wait for one another, and what one starts, moves and takes there.
+    fn on_device(
+        &self,
+        runs: usize,
+        work: &mut dyn FnMut() -> Result<(), CkksError>,
+    ) -> Result<Vec<(&'static str, f64)>, CkksError> {
+        let backend = self.evaluator.backend();
+        if backend.device().is_none() {
+            return Ok(Vec::new());
+        }
+        let started = Instant::now();
+        for _ in 0..runs {
+            work()?;
+        }
+        backend.settle()?;
+        let in_a_row = started.elapsed().as_secs_f64() / runs as f64;
+        let mut done = Ok(());
+        let kernels = backend.by_kernel(&mut || done = work())?;
+        done?;
+        let sum = |f: fn(&KernelTime) -> f64| kernels.iter().map(f).sum::<f64>();
+        Ok(vec![
+            ("in_a_row_s", in_a_row),
+            ("launches", sum(|k| k.launches as f64)),
+            ("moves_bytes", sum(|k| k.moves as f64)),
+            ("kernels_s", sum(|k| k.seconds)),
+        ])
     }
 
     fn plaintext(&self, slots: &[f64]) -> Result<Plaintext, CkksError> {

@@ -3,7 +3,7 @@
 use super::{Lab, Measurement, Place};
 use crate::backend::{Cpu, Switch};
 use crate::ckks::multiply::two;
-use crate::ckks::{CkksError, RotationStep, Transfer};
+use crate::ckks::{Basis, CkksError, Plaintext, RotationStep, Transfer};
 use crate::ring::GaloisElement;
 use crate::rlwe::{KeyKind, KeyRequest};
 use std::any::Any;
@@ -81,7 +81,12 @@ impl<B: Transfer> Lab<B> {
             }),
             ("conjugate", &|| boxed(evaluator.conjugate(&a)?)),
             ("encode", &|| {
-                boxed(backend.bring_plaintext(self.plaintext(&slots)?))
+                let (level, context) = (self.level(), &self.context);
+                let scale = context.params().scale(level)?;
+                let encoded = self.encoder.encode_real(&slots, scale)?;
+                let place = (level, scale);
+                let made = Plaintext::made_on(backend, context, &encoded, place, Basis::Row, false);
+                boxed(made?)
             }),
             ("encrypt", &|| boxed(self.encrypt(&message, "c")?)),
             ("decrypt", &|| {
