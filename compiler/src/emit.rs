@@ -15,6 +15,7 @@ use heron_passes::cost::BootstrapKind;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp};
 use heron_passes::ir::packed::{Kernel, LinearOut, PlaintextId};
+use heron_passes::linear_siblings::{families, outs};
 use heron_schedule::client::ClientGraph;
 use heron_schedule::keys::{required_bootstraps, required_keys};
 use heron_schedule::params::ParameterSet;
@@ -76,6 +77,8 @@ struct Emitter<'a> {
     weights: WeightsBuilder,
     plaintexts: BTreeMap<(PlaintextId, bool), u32>,
     wires: BTreeMap<ValueId, Vec<Wire>>,
+    /// Linear maps that are one instruction, by the first of them.
+    families: BTreeMap<ValueId, Vec<ValueId>>,
     next: Wire,
     instructions: Vec<Instruction>,
 }
@@ -104,11 +107,14 @@ pub fn emit(
         weights: WeightsBuilder::new(),
         plaintexts: BTreeMap::new(),
         wires: BTreeMap::new(),
+        families: families(graph),
         next: 0,
         instructions: Vec::new(),
     };
     for v in graph.graph.topological() {
-        emitter.value(v)?;
+        if !emitter.wires.contains_key(&v) {
+            emitter.value(v)?;
+        }
     }
     emitter.outputs()?;
     let inputs = emitter.input_ports()?;
@@ -239,7 +245,10 @@ impl Emitter<'_> {
                 }
                 wires
             }
-            LevelledKernel::Packed(Kernel::Linear(outs)) => self.linear(v, op, outs, &sources)?,
+            LevelledKernel::Packed(Kernel::Linear(outs)) => match self.families.remove(&v) {
+                Some(members) => return self.family(v, &members, &sources),
+                None => self.linear(v, op, outs, &sources)?,
+            },
             LevelledKernel::Packed(Kernel::Rotate { steps }) => {
                 self.rotate(v, op, steps, &sources)?
             }
@@ -389,6 +398,24 @@ impl Emitter<'_> {
             );
         }
         Ok(wires)
+    }
+
+    /// Linear maps of one operand as one.
+    fn family(
+        &mut self,
+        v: ValueId,
+        members: &[ValueId],
+        sources: &[(Vec<Wire>, u32)],
+    ) -> Result<(), EmitError> {
+        let graph = self.graph;
+        let maps: Vec<&[LinearOut]> = members.iter().filter_map(|m| outs(graph, *m)).collect();
+        let mut wires = self.linear(v, &graph.graph.node(v).op, &maps.concat(), sources)?;
+        for (member, map) in members.iter().zip(maps) {
+            let rest = wires.split_off(map.len().min(wires.len()));
+            self.wires
+                .insert(*member, std::mem::replace(&mut wires, rest));
+        }
+        Ok(())
     }
 
     fn linear_out(

@@ -13,12 +13,13 @@ use crate::cost::{BootstrapKind, CostTable};
 use crate::ir::graph::{Graph, ValueId};
 use crate::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp, Placement, PolicyCost};
 use crate::ir::packed::{Kernel, PackedGraph};
+use crate::linear_siblings;
 use crate::pass::{Lower, PassCx, PassError};
 use crate::place_bootstraps::{self, solve, stuck};
 use crate::placement::bound::{lower_bound, PASSES};
 use crate::placement::policies::Policy;
 use crate::placement::prune::prune;
-use crate::placement::{value_seconds, Levels, Objective, Plan, Problem};
+use crate::placement::{seconds_alone, Levels, Objective, Plan, Problem};
 
 /// How bootstraps are placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,11 +118,17 @@ impl Lower for AssignLevels {
             lower_bound_bootstraps: bound.bootstraps,
             policies,
         };
-        let plan = problem.plan(&levels, exact);
-        let mut graph = assign(packed, &plan, self.costs, placement);
+        let mut plan = problem.plan(&levels, exact);
+        let graph = assign(packed, &plan, self.costs, placement.clone());
         // Of what was made: sparse bootstraps of one program share the longest period.
-        graph.placement.cost_seconds = value_seconds(&graph).map(|(_, s)| s).sum();
-        Ok(graph)
+        let values = graph.graph.topological().into_iter();
+        let cost_seconds = values.map(|v| seconds_alone(&graph, v)).sum();
+        let placement = Placement {
+            cost_seconds,
+            ..placement
+        };
+        linear_siblings::raise(packed, &mut plan, &self.costs);
+        Ok(assign(packed, &plan, self.costs, placement))
     }
 }
 

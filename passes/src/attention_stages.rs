@@ -7,12 +7,13 @@
 //! Why         a head of 64 features takes 64 products per rotation in one stage and 4 + 16 / 4 in two, for one level more.
 //! Source      the design notes, 3.2.
 
+use crate::attention_plan::{Half, Sizes, LEVEL, LEVELS};
 use crate::cost::{CostTable, Work};
 use crate::ir::packed::layout::{Cell, Geometry, Layout};
 use crate::ir::packed::{is_compact, Kernel, Part};
 
 /// The ciphertexts that products of attention are: number rotation · ciphertexts + ciphertext.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Products {
     /// How slots are cut up.
     pub geometry: Geometry,
@@ -101,41 +102,62 @@ impl Products {
     }
 }
 
-/// The level that stages are compared at: the middle of a chain.
-const LEVEL: u32 = 6;
-/// Levels that one bootstrap gives.
-const LEVELS: f64 = 10.0;
-
-/// Lanes of the inner stage for `ciphertexts` × `rotations` products over heads of `width` features: 1 for one stage. By the cost table: products,
-/// rotations of sums and, for a second stage, its share of bootstrapping the scores.
-pub fn inner_lanes(g: Geometry, ciphertexts: usize, rotations: usize, width: usize) -> usize {
+/// Lanes of the inner stage: 1 for one stage.
+pub fn inner_lanes(sizes: Sizes) -> usize {
     let costs = CostTable::bootstrapped(16, 13);
-    let block = width.next_power_of_two();
-    let pages = rotations.div_ceil(block);
-    let seconds = |inner: usize| {
-        let outer = (block / inner) as f64;
-        let groups = (rotations.div_ceil(inner) * ciphertexts) as f64;
-        let packed = (pages * ciphertexts) as f64;
-        let lanes = inner as f64 - 1.0;
-        let two = f64::from(u8::from(inner > 1));
-        // Masks of the inner stage are alike for all tokens; those of the outer stage hold the attention mask too.
-        let alike = two * (rotations * ciphertexts * inner) as f64;
-        let (whole, compact) = match is_compact(g.lanes, g.virtual_slots()) {
-            true => (groups * outer, alike),
-            false => (groups * outer + alike, 0.0),
-        };
-        let giants = packed * 2.0 * (outer - 1.0) + groups * lanes;
-        let work = Work {
-            linear: [0.0, whole, compact, 0.0, giants, packed + two * groups],
-            ..Work::default()
-        };
-        let bootstraps = costs.bundle(1 << 15, pages * ciphertexts, costs.top);
-        costs.work(&work, LEVEL) + two * bootstraps / LEVELS
-    };
+    let block = sizes.block;
     let candidates = (0..=block.ilog2())
         .map(|i| 1usize << i)
         .filter(|i| *i < block.max(2));
+    let seconds = |inner: &usize| packing(&costs, sizes, *inner);
     candidates
-        .min_by(|a, b| seconds(*a).total_cmp(&seconds(*b)))
+        .min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
         .unwrap_or(1)
+}
+
+/// Packing or spreading with `inner` lanes in the inner stage, by the cost table: products, rotations of sums and, for a second stage, its share
+/// of bootstrapping the scores.
+fn packing(costs: &CostTable, sizes: Sizes, inner: usize) -> f64 {
+    let Sizes {
+        geometry: g,
+        ciphertexts,
+        rotations,
+        block,
+    } = sizes;
+    let pages = rotations.div_ceil(block);
+    let outer = (block / inner) as f64;
+    let groups = (rotations.div_ceil(inner) * ciphertexts) as f64;
+    let packed = (pages * ciphertexts) as f64;
+    let lanes = inner as f64 - 1.0;
+    let two = f64::from(u8::from(inner > 1));
+    // Masks of the inner stage are alike for all tokens; those of the outer stage hold the attention mask too.
+    let alike = two * (rotations * ciphertexts * inner) as f64;
+    let (whole, compact) = match is_compact(g.lanes, g.virtual_slots()) {
+        true => (groups * outer, alike),
+        false => (groups * outer + alike, 0.0),
+    };
+    let giants = packed * 2.0 * (outer - 1.0) + groups * lanes;
+    let work = Work {
+        linear: [0.0, whole, compact, 0.0, giants, packed + two * groups],
+        ..Work::default()
+    };
+    let bootstraps = costs.bundle(1 << 15, pages * ciphertexts, costs.top);
+    costs.work(&work, LEVEL) + two * bootstraps / LEVELS
+}
+
+/// The whole half of attention, rotations of keys or values and products included.
+pub(crate) fn seconds(costs: &CostTable, sizes: Sizes, inner: usize, half: Half) -> f64 {
+    let count = sizes.ciphertexts * sizes.rotations;
+    let sums = match half {
+        Half::Scores => count,
+        Half::Values => sizes.ciphertexts * inner,
+    };
+    let first = sizes.ciphertexts * sizes.rotations.min(2).saturating_sub(1);
+    let others = sizes.ciphertexts * sizes.rotations.saturating_sub(2);
+    let work = Work {
+        rotations: [first as f64, others as f64],
+        multiplications: [sums as f64, count.saturating_sub(sums) as f64],
+        ..Work::default()
+    };
+    packing(costs, sizes, inner) + costs.work(&work, LEVEL)
 }

@@ -9,23 +9,33 @@ pub struct AffineMap<'a> {
     linear: &'a Linear,
     in_cols: usize,
     out_cols: usize,
+    neighbours: f64,
     /// Weights of the terms transposed: elements of a result read columns, which are far apart in a wide matrix.
     columns: Vec<Matrix>,
 }
 
 impl<'a> AffineMap<'a> {
-    /// `in_cols`: columns of the operand; `out_cols`: of the result.
-    pub fn new(linear: &'a Linear, in_cols: usize, out_cols: usize) -> AffineMap<'a> {
+    /// `in_cols`: columns of the operand; `out_cols`: of the result; `neighbours` as in [`ElementMap::neighbours`].
+    pub fn new(
+        linear: &'a Linear,
+        (in_cols, out_cols): (usize, usize),
+        neighbours: f64,
+    ) -> AffineMap<'a> {
         AffineMap {
             linear,
             in_cols,
             out_cols,
+            neighbours,
             columns: linear.terms.iter().map(|t| t.weight.transposed()).collect(),
         }
     }
 }
 
 impl ElementMap for AffineMap<'_> {
+    fn neighbours(&self) -> f64 {
+        self.neighbours
+    }
+
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
         let e = element as usize;
         let (row, col) = (e / self.out_cols, e % self.out_cols);

@@ -5,6 +5,8 @@
 
 pub mod approx;
 pub mod assign_levels;
+pub mod attention_groups;
+pub mod attention_plan;
 pub mod attention_stages;
 pub mod calibrate_ranges;
 pub mod chebyshev_plan;
@@ -18,6 +20,8 @@ pub mod fold_linear;
 pub mod ir;
 pub mod last_position;
 pub mod linear_lowering;
+pub mod linear_siblings;
+pub mod linear_steps;
 pub mod lower_attention;
 pub mod lower_evaluate;
 pub mod lower_packed;
@@ -28,6 +32,7 @@ pub mod placement;
 pub mod plots;
 pub mod prepared;
 pub mod registry;
+pub mod row_sums;
 pub mod share_equal;
 pub mod sites;
 pub mod split_rotary;

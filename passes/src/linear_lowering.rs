@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use crate::cost;
 use crate::ir::packed::layout::{Cell, Geometry, Holders, Layout};
 use crate::ir::packed::{
     is_compact, reduce_period, vector_hash, LinearOut, LinearTerm, Plaintexts,
 };
+use crate::linear_steps::{self, Split};
 
 /// coefficient × element `element` of source number `source`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +38,10 @@ pub trait ElementMap: Sync {
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>);
     /// Added to element `element` of the result.
     fn bias(&self, element: u32) -> f64;
+    /// Results of other maps that read the same operand, over own results: rotations of sources are shared with them.
+    fn neighbours(&self) -> f64 {
+        0.0
+    }
     /// (columns of the operand, columns of the result) where every row of a result is made of the same row of the one operand
     /// by the same coefficients: then one token stands for all.
     fn row_uniform(&self) -> Option<(usize, usize)> {
@@ -81,7 +85,7 @@ fn centred(offset: i64, period: usize) -> i64 {
 }
 
 /// (source ciphertext, offset) → one period of the coefficients by slot of the result, ascending.
-type Diagonals = Vec<((usize, i64), Vec<f64>)>;
+pub(crate) type Diagonals = Vec<((usize, i64), Vec<f64>)>;
 
 /// Where a source element may be read: (number of the source ciphertext, offset, slot of the result).
 type Candidate = (usize, i64, usize);
@@ -226,13 +230,13 @@ pub fn lower_linear(
         }
         all.par_extend(gathered.into_par_iter().map(|one| one.diagonals(&frame)));
     }
-    let step = best_step(g, &all);
+    let split = linear_steps::best(g, &all, map.neighbours());
     let turned: Vec<Vec<Turned>> = all
         .into_par_iter()
         .map(|diagonals| {
             let terms = diagonals.into_iter();
             terms
-                .map(|(at, coefficients)| turn(&frame, step, at, coefficients))
+                .map(|(at, coefficients)| turn(&frame, split, at, coefficients))
                 .collect()
         })
         .collect();
@@ -288,11 +292,11 @@ struct Turned {
 
 fn turn(
     frame: &Frame,
-    step: i64,
+    split: Split,
     (source, offset): (usize, i64),
     mut coefficients: Vec<f64>,
 ) -> Turned {
-    let (baby, giant) = split(offset, step);
+    let (baby, giant) = split.of(offset);
     let giant = centred(giant, frame.wide);
     let by = giant.rem_euclid(coefficients.len() as i64) as usize;
     coefficients.rotate_right(by);
@@ -442,51 +446,4 @@ fn gather(
         }
     }
     Ok(found)
-}
-
-/// offset = baby + giant with 0 ≤ baby < step; step 0 makes every offset a baby.
-fn split(offset: i64, step: i64) -> (i64, i64) {
-    if step == 0 {
-        return (offset, 0);
-    }
-    let baby = offset.rem_euclid(step);
-    (baby, offset - baby)
-}
-
-/// The step whose rotations cost least: sources once decomposed and cheap, sums dear.
-fn best_step(g: Geometry, all: &[Diagonals]) -> i64 {
-    let mut best = (f64::INFINITY, 0);
-    let mut step = 1i64;
-    let last = g.virtual_slots() as i64;
-    let mut steps = vec![0];
-    while step < last {
-        steps.push(step);
-        step *= 2;
-    }
-    for step in steps {
-        let mut babies = BTreeSet::new();
-        let mut hoisted = BTreeSet::new();
-        let mut giants = 0usize;
-        for diagonals in all {
-            let mut own = BTreeSet::new();
-            for ((source, offset), _) in diagonals {
-                let (baby, giant) = split(*offset, step);
-                if baby != 0 {
-                    babies.insert((*source, baby));
-                    hoisted.insert(*source);
-                }
-                if giant != 0 {
-                    own.insert(giant);
-                }
-            }
-            giants += own.len();
-        }
-        let cost = cost::HOISTING * hoisted.len() as f64
-            + cost::BABY * babies.len() as f64
-            + cost::GIANT * giants as f64;
-        if cost < best.0 {
-            best = (cost, step);
-        }
-    }
-    best.1
 }

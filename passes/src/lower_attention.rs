@@ -5,19 +5,21 @@
 //! before   %o = values %n, %v                after   %a  = linear %n                            spreads scores over features
 //!                                                    %o  = mul_sum Σ_r %a[r] * %vr[r], then copies added by rotations
 //! Wide heads are packed and spread in two linear maps instead of one, see `attention_stages`: rotation r then comes back-rotated by r mod
-//! `inner` lanes, so that the maps over neighbouring lanes read one side only.
+//! `inner` lanes, so that the maps over neighbouring lanes read one side only; or, where `attention-plan` finds it cheaper, in groups of
+//! features, see `attention_groups`.
 //! Needs    the layouts of `choose-layout`: shifted copies of keys and values where windows are free.
-//! Error    none.    Depth  two for scores and two for values, one more for each where there are two stages.
+//! Error    none.    Depth  two for scores and two for values, one more for each where there are two stages; of groups see there.
 //! Source   diagonals of products by token rotations: eprint 2018/1041 (JKLS) in spirit; slot layout as in the design notes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::attention_stages::{self, inner_lanes, Products};
+use crate::attention_plan::{self, Half, Sizes, Way};
+use crate::attention_stages::{self, Products};
 use crate::element_maps::{Copy, PackScores, SumFeatures, WeightScores};
 use crate::ir::graph::ValueId;
 use crate::ir::packed::build::Scope;
-use crate::ir::packed::layout::{Cell, Layout};
+use crate::ir::packed::layout::{Cell, Geometry, Layout};
 use crate::ir::packed::{Kernel, KnownPlan, PackedGraph, Part};
 use crate::ir::shape::{Matrix, Shape};
 use crate::linear_lowering::lower_linear;
@@ -49,15 +51,55 @@ impl Attention {
         self.heads * self.width
     }
 
+    /// Lanes of a head.
+    pub(crate) fn block(&self) -> usize {
+        self.width.next_power_of_two()
+    }
+
     /// (row, head, feature in the head) of an element of a matrix.
-    fn split(&self, element: u32) -> (usize, usize, usize) {
+    pub(crate) fn split(&self, element: u32) -> (usize, usize, usize) {
         let e = element as usize;
         let (row, col) = (e / self.cols(), e % self.cols());
         (row, col / self.width, col % self.width)
     }
 
-    fn score(&self, head: usize, row: usize, key: usize) -> u32 {
+    pub(crate) fn score(&self, head: usize, row: usize, key: usize) -> u32 {
         ((head * self.rows + row) * self.keys + key) as u32
+    }
+
+    /// Slot (token, head block, x) of ciphertext (k, page) holds the score of rotation page · block + x, first occurrences only.
+    /// `score(r, k, slot where the head block starts)`: the score of rotation r there.
+    pub(crate) fn score_layout(
+        &self,
+        g: Geometry,
+        (ciphertexts, rotations): (usize, usize),
+        period: usize,
+        score: impl Fn(usize, usize, usize) -> Cell,
+    ) -> Layout {
+        let block = self.block();
+        let pages = rotations.div_ceil(block);
+        let period = period.max(g.window());
+        let mut seen: BTreeSet<(usize, u32)> = BTreeSet::new();
+        let mut cells = vec![vec![None; period]; ciphertexts * pages];
+        for k in 0..ciphertexts {
+            for slot in 0..period {
+                let (_, token, lane) = g.place(slot);
+                let x = lane % block;
+                for page in 0..pages {
+                    let r = page * block + x;
+                    if r >= rotations {
+                        continue;
+                    }
+                    let Some(score) = score(r, k, slot - x) else {
+                        continue;
+                    };
+                    if seen.insert((token, score)) {
+                        cells[k * pages + page][slot] = Some(score);
+                    }
+                }
+            }
+        }
+        Layout::new(cells, "scores by rotation")
     }
 }
 
@@ -80,7 +122,12 @@ fn token_steps(packed: &PackedGraph, count: usize, inner: usize) -> Vec<i64> {
 }
 
 /// A bundle of all rotations of `value` by `steps`.
-fn rotate_all(packed: &mut PackedGraph, scope: &Scope, value: ValueId, steps: Vec<i64>) -> ValueId {
+pub(crate) fn rotate_all(
+    packed: &mut PackedGraph,
+    scope: &Scope,
+    value: ValueId,
+    steps: Vec<i64>,
+) -> ValueId {
     if steps == [0] {
         return value;
     }
@@ -100,23 +147,14 @@ fn rotate_all(packed: &mut PackedGraph, scope: &Scope, value: ValueId, steps: Ve
     packed.add(scope, Kernel::Rotate { steps }, &[value], &rotated, bound)
 }
 
-/// The products over `ciphertexts` of queries or results, and the rotations of keys or values that they take.
-fn products_and_steps(
-    packed: &PackedGraph,
-    about: Attention,
-    ciphertexts: usize,
-) -> (Products, Vec<i64>) {
-    let geometry = packed.geometry;
-    let count = rotations(packed, about);
-    let inner = inner_lanes(geometry, ciphertexts, count, about.width);
-    let steps = token_steps(packed, count, inner);
-    let products = Products {
-        geometry,
+/// What decides the way of the products over `ciphertexts` of queries or results.
+fn sizes(packed: &PackedGraph, about: Attention, ciphertexts: usize) -> Sizes {
+    Sizes {
+        geometry: packed.geometry,
         ciphertexts,
-        rotations: steps.len(),
-        inner,
-    };
-    (products, steps)
+        rotations: rotations(packed, about),
+        block: about.block(),
+    }
 }
 
 /// Scores q_i · k_j; fails with a sentence if some score is reached by no rotation.
@@ -129,8 +167,27 @@ pub fn lower_scores(
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
     let n = packed.layout(q).ciphertexts();
-    let (products, steps) = products_and_steps(packed, about, n);
-    let inner = products.inner;
+    let sizes = sizes(packed, about, n);
+    if let Way::Grouped(groups) = attention_plan::choose(sizes, Half::Scores) {
+        if let Some(scores) = groups.scores((packed, scope), (q, k), about, mask, bound)? {
+            return Ok(scores);
+        }
+    }
+    let products = attention_plan::single(sizes);
+    single_scores((packed, scope), (q, k), about, products, mask, bound)
+}
+
+/// Scores by one product for each rotation.
+pub fn single_scores(
+    (packed, scope): (&mut PackedGraph, &Scope),
+    (q, k): (ValueId, ValueId),
+    about: Attention,
+    products: Products,
+    mask: Option<&Matrix>,
+    bound: Option<f64>,
+) -> Result<ValueId, String> {
+    let (n, inner) = (products.ciphertexts, products.inner);
+    let steps = token_steps(packed, products.rotations, inner);
     let rotated = rotate_all(packed, scope, k, steps);
     let back: Vec<i64> = (0..inner as i64).map(|b| -b).collect();
     let q = rotate_all(packed, scope, q, back);
@@ -166,7 +223,11 @@ pub fn lower_scores(
     };
     let mut sums = packed.add(scope, kernel, &[q, rotated], &partial, None);
     let target = packed.derived(about.key(2), &[&partial], || {
-        score_layout(&products, &partial, about)
+        let shape = (products.ciphertexts, products.rotations);
+        about.score_layout(products.geometry, shape, partial.period(), |r, k, start| {
+            let e = partial.cell(r * n + k, start + r % inner)?;
+            Some(e / about.width as u32)
+        })
     });
     let scores = about.heads * about.rows * about.keys;
     let held = target.holders(|_| true);
@@ -192,37 +253,6 @@ pub fn lower_scores(
     linear(packed, scope, sums, &target, &map, bound)
 }
 
-/// Slot (token, head block, x) of ciphertext (k, page) holds the score of rotation page · block + x, first occurrences only.
-fn score_layout(products: &Products, partial: &Layout, about: Attention) -> Layout {
-    let (g, n) = (products.geometry, products.ciphertexts);
-    let block = about.width.next_power_of_two();
-    let pages = products.rotations.div_ceil(block);
-    let period = partial.period().max(g.window());
-    let mut seen: BTreeSet<(usize, u32)> = BTreeSet::new();
-    let mut cells = vec![vec![None; period]; n * pages];
-    for k in 0..n {
-        for slot in 0..period {
-            let (_, token, lane) = g.place(slot);
-            let x = lane % block;
-            for page in 0..pages {
-                let r = page * block + x;
-                if r >= products.rotations {
-                    continue;
-                }
-                // The head block starts where x = 0.
-                let Some(e) = partial.cell(r * n + k, slot - x + r % products.inner) else {
-                    continue;
-                };
-                let score = e / about.width as u32;
-                if seen.insert((token, score)) {
-                    cells[k * pages + page][slot] = Some(score);
-                }
-            }
-        }
-    }
-    Layout::new(cells, "scores by rotation")
-}
-
 /// Σ_j factors_ij n_ij v_j, unnormalised; `target` is the layout of the result.
 pub fn lower_values(
     packed: &mut PackedGraph,
@@ -234,8 +264,39 @@ pub fn lower_values(
     bound: Option<f64>,
 ) -> Result<ValueId, String> {
     let n = target.ciphertexts();
-    let (products, steps) = products_and_steps(packed, about, n);
-    let inner = products.inner;
+    let sizes = sizes(packed, about, n);
+    if let Way::Grouped(groups) = attention_plan::choose(sizes, Half::Values) {
+        let operands = (scores, v);
+        let grouped = groups.values((packed, scope), operands, about, factors, target, bound)?;
+        if let Some(values) = grouped {
+            return Ok(values);
+        }
+    }
+    let products = attention_plan::single(sizes);
+    let operands = (scores, v);
+    single_values(
+        (packed, scope),
+        operands,
+        about,
+        products,
+        factors,
+        target,
+        bound,
+    )
+}
+
+/// Values by one product for each rotation.
+pub fn single_values(
+    (packed, scope): (&mut PackedGraph, &Scope),
+    (scores, v): (ValueId, ValueId),
+    about: Attention,
+    products: Products,
+    factors: Option<&Matrix>,
+    target: &Arc<Layout>,
+    bound: Option<f64>,
+) -> Result<ValueId, String> {
+    let (n, inner) = (products.ciphertexts, products.inner);
+    let steps = token_steps(packed, products.rotations, inner);
     let rotated = rotate_all(packed, scope, v, steps);
     let lv = Arc::clone(packed.layout(rotated));
     let period = lv.period().max(target.period());

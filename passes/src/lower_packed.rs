@@ -20,9 +20,11 @@ use crate::ir::packed::layout::{Geometry, Layout};
 use crate::ir::packed::{is_free, InputPort, Kernel, PackedGraph, Plaintexts};
 use crate::ir::poly::{PolyGraph, PolyOp};
 use crate::ir::shape::Shape;
+use crate::linear_lowering::ElementMap;
 use crate::lower_attention::{linear, lower_scores, lower_values, Attention};
 use crate::lower_evaluate::lower_evaluation;
 use crate::pass::{Lower, PassCx, PassError};
+use crate::row_sums::{self, RowSum};
 
 /// The lowering; see the module.
 #[derive(Clone, Debug)]
@@ -338,6 +340,17 @@ impl Lowering<'_> {
         }
     }
 
+    /// Ciphertexts of other linear maps of `x` over those of `v`.
+    fn neighbours(&mut self, v: ValueId, x: ValueId) -> Result<f64, PassError> {
+        let mut others = 0;
+        for user in self.poly.users(x) {
+            if user != v && matches!(self.poly.node(user).op, PolyOp::Linear(_)) {
+                others += self.matrix(user)?.ciphertexts();
+            }
+        }
+        Ok(others as f64 / self.matrix(v)?.ciphertexts() as f64)
+    }
+
     fn is_output(&self, v: ValueId) -> bool {
         self.poly.outputs.iter().any(|(_, o)| *o == v)
     }
@@ -376,7 +389,7 @@ impl Lowering<'_> {
                 };
                 let target = self.matrix(v)?;
                 let source = self.of(x)?;
-                let affine = AffineMap::new(map, in_cols, out_cols);
+                let affine = AffineMap::new(map, (in_cols, out_cols), self.neighbours(v, x)?);
                 linear(&mut self.packed, &scope, source, &target, &affine, bound)
                     .map_err(|e| self.refuse(v, e))
             }
@@ -458,6 +471,9 @@ impl Lowering<'_> {
                     shift: *shift,
                     weights: weights.as_ref(),
                 };
+                if weights.is_none() {
+                    return self.row_sum(v, n, &target, (keys, *scale, *shift), &map);
+                }
                 let source = self.of(n)?;
                 linear(&mut self.packed, &scope, source, &target, &map, bound)
                     .map_err(|e| self.refuse(v, e))
@@ -473,9 +489,7 @@ impl Lowering<'_> {
                     scale: *scale,
                     shift: *shift,
                 };
-                let source = self.of(x)?;
-                linear(&mut self.packed, &scope, source, &target, &map, bound)
-                    .map_err(|e| self.refuse(v, e))
+                self.row_sum(v, x, &target, (cols, *scale, *shift), &map)
             }
             PolyOp::ScaleHeads | PolyOp::ScaleRows => {
                 let (x, r) = (self.operand(v, 0)?.0, self.operand(v, 1)?.0);
@@ -504,6 +518,27 @@ impl Lowering<'_> {
                 ))
             }
         }
+    }
+
+    /// The sums `map` of the rows of `x`, of (items of a row, factor, what is added).
+    fn row_sum(
+        &mut self,
+        v: ValueId,
+        x: ValueId,
+        target: &Arc<Layout>,
+        (items, scale, shift): (usize, f64, f64),
+        map: &dyn ElementMap,
+    ) -> Result<ValueId, PassError> {
+        let alone = self.poly.users(x).len() == 1 && !self.is_output(x);
+        let source = (self.of(x)?, alone);
+        let (scope, bound) = (self.scope(v), self.bound(v));
+        let sum = RowSum {
+            items,
+            scale,
+            shift,
+        };
+        let packed = (&mut self.packed, &scope);
+        row_sums::lower(packed, source, target, (sum, map), bound).map_err(|e| self.refuse(v, e))
     }
 
     fn attention(

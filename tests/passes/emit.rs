@@ -102,6 +102,36 @@ fn programs_compute_what_the_poly_graph_computes() {
 }
 
 #[test]
+fn maps_of_one_value_are_one_instruction_and_compute_the_same() {
+    let mut m = Model::new("branches");
+    let (rows, cols) = (32, 128);
+    let x = m.input("x", rows, cols);
+    // Their results are needed at three levels.
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| m.dense(name, x, cols));
+    let matrix = Shape::Matrix { rows, cols };
+    let ab = m.add("ab", PolyOp::Multiply, &[a, b], matrix);
+    let abc = m.add("abc", PolyOp::Multiply, &[ab, c], matrix);
+    let o = m.add("o", PolyOp::Multiply, &[abc, d], matrix);
+    let y = m.dense("y", o, 64);
+    let poly = m.finish(y);
+    let schedule = compile(&poly, Profile::Toy, Some(1));
+    let worst = difference(&poly, &schedule);
+    let results: Vec<usize> = schedule
+        .program()
+        .instructions
+        .iter()
+        .filter_map(|i| match &i.op {
+            Some(Op::Linear(op)) => Some(op.out.len()),
+            _ => None,
+        })
+        .collect();
+    println!("difference {worst:.2e}, bound 1e-6; results of maps {results:?}");
+    assert!(worst < 1e-6);
+    // Two ciphertexts of each of the four.
+    assert!(results.contains(&8), "{results:?}");
+}
+
+#[test]
 fn maps_over_pairs_of_ciphertexts_are_folded_and_compute_the_same() {
     // Two ciphertexts of 2^11 slots each; heads wide enough for packing in two stages. Nothing is bootstrapped, so that magnitudes are free.
     let mut m = Model::new("wide");

@@ -8,6 +8,7 @@ mod support;
 
 mod altered;
 mod assign_levels;
+mod attention_ways;
 mod calibrate_ranges;
 mod choose;
 mod client_head;
@@ -19,6 +20,7 @@ mod last_position;
 mod lower_packed;
 mod normalise;
 mod power_softmax_depth;
+mod row_sums;
 mod share_equal;
 mod split_rotary;
 mod substitute_polynomials;

@@ -13,13 +13,6 @@ use prices::{Measured, Prices, Target, BOOTSTRAP_FROM, BOOTSTRAP_PER_LEVEL, LIMB
 const SPECIAL: usize = 12;
 const DIGIT: usize = 12;
 
-/// For choosing the steps of a linear map, in full rotations: the shared part of hoisted rotations,
-pub const HOISTING: f64 = 0.3;
-/// one rotated source, left undivided (double hoisting),
-pub const BABY: f64 = 0.12;
-/// and one rotated sum.
-pub const GIANT: f64 = 0.6;
-
 /// How a bundle may be bootstrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BootstrapKind {

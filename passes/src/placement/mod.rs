@@ -13,6 +13,7 @@ use crate::cost::{CostTable, Work};
 use crate::ir::graph::ValueId;
 use crate::ir::levelled::{LevelledGraph, LevelledKernel, BOOTSTRAP_BOUND};
 use crate::ir::packed::{Kernel, PackedGraph};
+use crate::linear_siblings;
 
 /// Levels and bootstraps of a packed graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -286,21 +287,28 @@ impl Levels {
     }
 }
 
-/// Seconds of every value of a levelled graph, in topological order.
+/// Seconds of every value of a levelled graph, in topological order, rotations that maps share counted once.
 pub fn value_seconds(graph: &LevelledGraph) -> impl Iterator<Item = (ValueId, f64)> + '_ {
-    graph.graph.topological().into_iter().map(|v| {
-        let op = &graph.graph.node(v).op;
-        let n = op.layout.ciphertexts();
-        let seconds = match &op.kernel {
-            LevelledKernel::Packed(kernel) => {
-                let adjusted = levels_above(graph, v, kernel);
-                graph.costs.kernel(kernel, n, op.level)
-                    + adjusted as f64 * graph.costs.adjustment(n, op.level)
-            }
-            LevelledKernel::Bootstrap { kind } => graph.costs.bundle_of(*kind, n, op.level),
-        };
-        (v, seconds)
+    let shares = linear_siblings::shares(graph);
+    let values = graph.graph.topological().into_iter();
+    values.map(move |v| match shares.get(&v) {
+        Some(seconds) => (v, *seconds),
+        None => (v, seconds_alone(graph, v)),
     })
+}
+
+/// Seconds of a value that shares nothing with others, as placements are priced.
+pub fn seconds_alone(graph: &LevelledGraph, v: ValueId) -> f64 {
+    let op = &graph.graph.node(v).op;
+    let n = op.layout.ciphertexts();
+    match &op.kernel {
+        LevelledKernel::Packed(kernel) => {
+            let adjusted = levels_above(graph, v, kernel);
+            graph.costs.kernel(kernel, n, op.level)
+                + adjusted as f64 * graph.costs.adjustment(n, op.level)
+        }
+        LevelledKernel::Bootstrap { kind } => graph.costs.bundle_of(*kind, n, op.level),
+    }
 }
 
 /// Different levels above the result's from which a combination takes terms that it does not multiply.

@@ -13,6 +13,7 @@ use crate::ir::packed::layout::{Geometry, Layout};
 use crate::ir::packed::{InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, Plaintexts};
 use crate::ir::shape::{Layer, LayerKind, Shape};
 use crate::ir::tensor::ClientInput;
+use crate::linear_siblings::families;
 use crate::pass::{Ir, Lower, Manager, PassCx, PassError};
 use crate::place_bootstraps::solve;
 use crate::placement::bound::lower_bound;
@@ -341,7 +342,7 @@ fn prices(levels: u32, from: u32) -> CostTable {
 
 #[test]
 fn bounds_and_choices_enclose_the_optimum_of_random_graphs() {
-    let (mut solved, mut refused, mut bootstrapped) = (0, 0, 0);
+    let (mut solved, mut refused, mut bootstrapped, mut shared) = (0, 0, 0, 0);
     let (mut worst, mut loosest, mut loosest_count) = (1f64, 1f64, 0usize);
     let mut seed = 0;
     while solved < 240 {
@@ -360,8 +361,15 @@ fn bounds_and_choices_enclose_the_optimum_of_random_graphs() {
         };
         let graph = graph.unwrap();
         let bound = lower_bound(&Problem::new(&packed, &costs), 400);
-        let cost = total(&graph);
-        assert!((cost - graph.placement.cost_seconds).abs() <= 1e-9 * cost);
+        // What is placed shares no rotations; what is made of it may, and then costs less.
+        let (cost, made) = (graph.placement.cost_seconds, total(&graph));
+        assert!(
+            made <= cost * (1.0 + 1e-9),
+            "seed {seed}: {made} s of {cost} s"
+        );
+        let alone = families(&graph).is_empty();
+        assert!(!alone || cost - made <= 1e-9 * cost);
+        shared += usize::from(!alone);
         let case = || {
             format!("seed {seed}: bound {bound:?}, optimum {optimum} s, {fewest} bootstraps, compiler {cost} s\n{}", graph.print())
         };
@@ -383,6 +391,8 @@ fn bounds_and_choices_enclose_the_optimum_of_random_graphs() {
         loosest = loosest.max(optimum / bound.seconds);
         loosest_count = loosest_count.max(fewest as usize - bound.bootstraps);
     }
+    println!("maps share rotations in {shared}");
+    assert!(shared > 0);
     println!(
         "{solved} graphs, {bootstrapped} with bootstraps, {refused} without a placement: compiler at most {worst:.4} x optimum (bound 1.05), optimum at most {loosest:.3} x lower bound, at most {loosest_count} bootstraps above its bound"
     );
@@ -410,10 +420,11 @@ fn reference_policies_make_valid_graphs_that_cost_no_less() {
                 .find(|p| p.name == placing.name())
                 .unwrap();
             assert_eq!(stated.bootstraps, count(&graph), "{}", graph.print());
-            assert!((stated.cost_seconds - total(&graph)).abs() <= 1e-9 * total(&graph));
+            let cost = graph.placement.cost_seconds;
+            assert!((stated.cost_seconds - cost).abs() <= 1e-9 * cost);
             // Adjustments are not in the dynamic program: by them alone a policy may come out ahead.
             let text = graph.print();
-            assert!(total(&graph) * 1.01 >= total(&best), "{text}");
+            assert!(cost * 1.01 >= best.placement.cost_seconds, "{text}");
             made += 1;
         }
     }
