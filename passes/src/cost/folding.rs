@@ -128,7 +128,7 @@ fn count(outs: &[LinearOut], part: &LinearPart, folding: Folding) -> Work {
         // Whether each product has a plaintext that is compact; of two vectors in one, both must be.
         let mut made = BTreeMap::new();
         let mut steps = BTreeSet::new();
-        for (giant, terms) in pair.iter().flat_map(|o| &outs[*o].giants) {
+        for (giant, terms) in pair.iter().flat_map(|o| outs[*o].giants.iter()) {
             steps.insert(*giant);
             for t in terms {
                 let source = place(t.source);
