@@ -8,20 +8,26 @@ mod ports;
 mod registers;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use heron_passes::client_head::ClientHead;
 use heron_passes::cost::folding::{parts, Folding, LinearPart};
 use heron_passes::cost::BootstrapKind;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel, LevelledOp};
-use heron_passes::ir::packed::{Kernel, LinearOut, PlaintextId};
+use heron_passes::ir::packed::{Kernel, LinearOut, MatrixId, PlaintextId, Run};
+use heron_passes::ir::weight::Weight;
 use heron_passes::linear_siblings::{families, outs};
+use heron_schedule::base::Base;
 use heron_schedule::client::ClientGraph;
 use heron_schedule::keys::{required_bootstraps, required_keys};
 use heron_schedule::params::ParameterSet;
 use heron_schedule::proto::{self, bootstrap::Kind, instruction::Op, Instruction, Program};
 use heron_schedule::recount::writes;
 use heron_schedule::weights::{Weights, WeightsBuilder};
+
+use crate::numbers::base_of;
 
 /// What the graph does not know.
 #[derive(Clone, Debug)]
@@ -36,6 +42,10 @@ pub struct EmitOptions<'a> {
     pub client: &'a ClientGraph,
     /// What the client computes of the only output.
     pub head: Option<&'a ClientHead>,
+    /// Numbers that come first among the program's bases.
+    pub bases: &'a [Base],
+    /// Where given, numbers of model files stay there and are found from this folder.
+    pub external: Option<&'a Path>,
 }
 
 /// Why a graph could not be written as a program.
@@ -76,6 +86,10 @@ struct Emitter<'a> {
     graph: &'a LevelledGraph,
     weights: WeightsBuilder,
     plaintexts: BTreeMap<(PlaintextId, bool), u32>,
+    /// Bases by the place of their bytes.
+    bases: BTreeMap<(usize, usize), u32>,
+    matrices: BTreeMap<MatrixId, u32>,
+    listed: Vec<proto::Matrix>,
     wires: BTreeMap<ValueId, Vec<Wire>>,
     /// Linear maps that are one instruction, by the first of them.
     families: BTreeMap<ValueId, Vec<ValueId>>,
@@ -106,11 +120,17 @@ pub fn emit(
         graph,
         weights: WeightsBuilder::new(),
         plaintexts: BTreeMap::new(),
+        bases: BTreeMap::new(),
+        matrices: BTreeMap::new(),
+        listed: Vec::new(),
         wires: BTreeMap::new(),
         families: families(graph),
         next: 0,
         instructions: Vec::new(),
     };
+    for base in options.bases {
+        emitter.base(base.clone());
+    }
     for v in graph.graph.topological() {
         if !emitter.wires.contains_key(&v) {
             emitter.value(v)?;
@@ -127,6 +147,7 @@ pub fn emit(
     let client = emitter.client(options.client, &inputs);
     let mut instructions = emitter.instructions;
     let registers = registers::assign(&mut instructions);
+    let matrices = emitter.listed;
     let (plaintexts, weights) = emitter.weights.finish();
     let layers = graph.graph.layers.iter().map(|l| proto::Layer {
         name: l.name.clone(),
@@ -151,6 +172,8 @@ pub fn emit(
         plaintexts,
         report_json: options.report_json.clone(),
         client,
+        bases: weights.list_bases(options.external),
+        matrices,
     };
     program.keys = required_keys(&program, params.slots());
     program.bootstraps = required_bootstraps(&program);
@@ -199,9 +222,67 @@ impl Emitter<'_> {
         if let Some(known) = self.plaintexts.get(&(id, single)) {
             return *known;
         }
-        let number = self.weights.push(self.graph.plaintexts.get(id), single);
+        let plaintexts = &self.graph.plaintexts;
+        let number = match plaintexts.elements(id) {
+            Some(elements) => {
+                let runs = elements.runs.iter();
+                let run = |r: &Run| [r.slot as i32, r.count as i32, r.element as i32, r.step];
+                let length = elements.period;
+                self.weights.push_runs(length, runs.flat_map(run).collect())
+            }
+            None => self.weights.push(&plaintexts.get(id, None), single),
+        };
         self.plaintexts.insert((id, single), number);
         number
+    }
+
+    fn base(&mut self, base: Base) -> u32 {
+        let place = (base.bytes().as_ptr() as usize, base.bytes().len());
+        let weights = &mut self.weights;
+        *self
+            .bases
+            .entry(place)
+            .or_insert_with(|| weights.push_base(base))
+    }
+
+    /// A matrix by what it is made of; one of numbers becomes a base of its own, in f32.
+    fn matrix(&mut self, v: ValueId, id: MatrixId) -> Result<u32, EmitError> {
+        if let Some(known) = self.matrices.get(&id) {
+            return Ok(*known);
+        }
+        let Some(weight) = self.graph.plaintexts.matrix(id) else {
+            return Err(self.malformed(v, "its matrix does not exist"));
+        };
+        let (rows, cols) = weight.size();
+        let mut made = proto::Matrix {
+            rows: rows as u32,
+            cols: cols as u32,
+            base_cols: cols as u32,
+            factor: 1.0,
+            ..proto::Matrix::default()
+        };
+        match weight {
+            Weight::Stored(s) => {
+                made.base = self.base(base_of(&s.base));
+                made.base_cols = s.base_cols as u32;
+                made.factor = s.factor;
+                made.pick = s.pick.as_ref().map_or(Vec::new(), |p| p.to_vec());
+                let mut vector = |values: &Option<Arc<[f64]>>| {
+                    let values = values.as_ref()?;
+                    let plaintext = self.weights.push(values, false);
+                    Some(proto::BiasRef { plaintext })
+                };
+                (made.row, made.col, made.mean) = (vector(&s.row), vector(&s.col), vector(&s.mean));
+            }
+            weight => {
+                let dense = weight.dense();
+                made.base = self.base(Base::of_singles(dense.data.into_iter()));
+            }
+        }
+        let number = self.listed.len() as u32;
+        self.listed.push(made);
+        self.matrices.insert(id, number);
+        Ok(number)
     }
 
     fn fresh(&mut self, count: usize) -> Vec<Wire> {
@@ -380,11 +461,24 @@ impl Emitter<'_> {
             for o in &part.outs {
                 out.push(self.linear_out(v, &outs[*o], wires[*o], &part)?);
             }
+            let mut named = part.outs.iter().map(|o| outs[*o].matrix);
+            let first = named.next().flatten();
+            if named.any(|m| m != first) {
+                return Err(self.malformed(
+                    v,
+                    "results that share sources take elements of two matrices",
+                ));
+            }
+            let matrix = match first {
+                Some(m) => 1 + self.matrix(v, m)?,
+                None => 0,
+            };
             let read = part.sources.iter().map(|s| src.get(*s).copied());
             let read = read.collect::<Option<Vec<Wire>>>();
             self.push(
                 v,
                 Op::Linear(proto::Linear {
+                    matrix,
                     src: read.ok_or_else(|| self.malformed(v, "a term reads no source"))?,
                     level_in: op.level + 1,
                     out,
@@ -426,7 +520,7 @@ impl Emitter<'_> {
         part: &LinearPart,
     ) -> Result<proto::LinearOut, EmitError> {
         let mut giant = Vec::new();
-        for (step, terms) in &o.giants {
+        for (step, terms) in o.giants.iter() {
             let mut term = Vec::new();
             for t in terms {
                 let place = part.sources.binary_search(&t.source);

@@ -14,11 +14,12 @@ use heron_passes::plots::Plot;
 use heron_schedule::client::ClientGraph;
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::predict::Prediction;
 
 /// What is known before packing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ModelFacts {
     /// What the schedule is made for.
     pub target: Target,
@@ -40,6 +41,8 @@ pub struct ModelFacts {
     pub softmax_variant: Value,
     /// The model itself, for `heron bisect`.
     pub plain: Option<Plain>,
+    /// Where given, numbers of model files stay there and are found from this folder.
+    pub external: Option<PathBuf>,
     /// What the client computes before it encrypts.
     pub client: ClientGraph,
     /// What the client computes of what it decrypts.

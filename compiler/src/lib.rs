@@ -6,6 +6,7 @@ pub mod choose;
 pub mod emit;
 pub mod facts;
 pub mod npz;
+pub mod numbers;
 pub mod onnx;
 pub mod pipeline;
 pub mod predict;

@@ -20,4 +20,3 @@ pub use axes::{axes, Axis};
 pub use check::{check, CheckReport};
 pub use error::{ErrorKind, ImportError, Obstacle};
 pub use graph::{import, import_with_arrays, Imported, InputSpec, OutputSpec, Shapes};
-pub(crate) use weights::half;

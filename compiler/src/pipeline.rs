@@ -94,6 +94,8 @@ pub fn write_schedule(
         report_json: Vec::new(),
         client: &model.client,
         head: model.head.as_ref(),
+        bases: model.plain.as_ref().map_or(&[], |p| p.bases()),
+        external: model.external.as_deref(),
     };
     let (mut program, weights, places) = emit(graph, &options)?;
     program.report_json = facts(graph, model, error).to_string().into_bytes();

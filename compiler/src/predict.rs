@@ -105,14 +105,8 @@ impl Figures {
                 let mut square = own * own;
                 for term in &linear.terms {
                     let w = &term.weight;
-                    // Per column the sum of squares, row by row as they lie in memory.
-                    let mut columns = vec![0.0; w.cols];
-                    for row in w.data.chunks_exact(w.cols.max(1)) {
-                        let pairs = columns.iter_mut().zip(row.iter());
-                        pairs.for_each(|(sum, x)| *sum += x * x);
-                    }
-                    let gain = columns.into_iter().fold(0.0, f64::max);
-                    square += self.switch.powi(2) * gain + self.encoding.powi(2) * w.rows as f64;
+                    let gain = w.largest_column_square();
+                    square += self.switch.powi(2) * gain + self.encoding.powi(2) * w.rows() as f64;
                 }
                 square.sqrt()
             }
@@ -187,7 +181,7 @@ fn work(graph: &PolyGraph) -> f64 {
         let n = node.shape.len() as f64;
         match &node.op {
             PolyOp::Linear(linear) => {
-                let inner = linear.terms.iter().map(|t| t.weight.rows);
+                let inner = linear.terms.iter().map(|t| t.weight.rows());
                 n * inner.sum::<usize>() as f64
             }
             _ => n * 32.0,

@@ -136,6 +136,8 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
         report_json: Vec::new(),
         client: setting.client,
         head: None,
+        bases: &[],
+        external: None,
     };
     let (program, _, _) = emit(&levelled, &options).map_err(|e| e.to_string())?;
     let counts = recount(&program, setting.params.slots());

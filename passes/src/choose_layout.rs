@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use crate::ir::graph::ValueId;
 use crate::ir::packed::layout::{Cell, Geometry, Layout};
 use crate::ir::poly::{PolyGraph, PolyOp};
-use crate::ir::shape::{Matrix, Shape};
+use crate::ir::shape::Shape;
 use crate::ir::tensor::{Linear, LinearTerm, RowMap};
+use crate::ir::weight::Weight;
 use crate::pass::PassError;
 
 /// Name of the pass.
@@ -295,14 +296,10 @@ fn convert(graph: &mut PolyGraph, source: ValueId, users: &[ValueId], at: usize)
         Shape::Matrix { cols, .. } => cols,
         _ => 1,
     };
-    let mut weight = Matrix::zeros(cols, cols);
-    for i in 0..cols {
-        weight.data[i * cols + i] = 1.0;
-    }
     let identity = PolyOp::Linear(Linear {
         terms: vec![LinearTerm {
             rows: RowMap::Identity,
-            weight,
+            weight: Weight::identity(cols),
             post: None,
         }],
         bias: None,

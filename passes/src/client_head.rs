@@ -9,6 +9,7 @@
 use crate::ir::graph::ValueId;
 use crate::ir::shape::{LayerKind, Matrix, Shape};
 use crate::ir::tensor::{Linear, LinearTerm, RowMap, TensorGraph, TensorOp};
+use crate::ir::weight::Weight;
 use crate::pass::PassError;
 
 /// The name in messages and among the stages.
@@ -18,7 +19,7 @@ pub const NAME: &str = "client-head";
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientHead {
     /// (in_cols × out_cols).
-    pub weight: Matrix,
+    pub weight: Weight,
     /// (1 × out_cols) for every row, or one row each; `None` is zero.
     pub bias: Option<Matrix>,
     /// (rows × in_cols) of the value that is decrypted.
@@ -108,10 +109,6 @@ fn rows_of(graph: &mut TensorGraph, x: ValueId, v: ValueId, rows: RowMap) -> Val
     if let Some(layer) = graph.layers.get_mut(layer) {
         layer.kind = LayerKind::Pool;
     }
-    let mut weight = Matrix::zeros(cols, cols);
-    for i in 0..cols {
-        weight.data[i * cols + i] = 1.0;
-    }
     let shape = Shape::Matrix {
         rows: mix.rows,
         cols,
@@ -119,7 +116,7 @@ fn rows_of(graph: &mut TensorGraph, x: ValueId, v: ValueId, rows: RowMap) -> Val
     let choice = Linear {
         terms: vec![LinearTerm {
             rows: RowMap::Mix(mix),
-            weight,
+            weight: Weight::identity(cols),
             post: None,
         }],
         bias: None,

@@ -2,7 +2,23 @@
 
 use crate::ir::shape::Matrix;
 use crate::ir::tensor::{Linear, LinearTerm, RowMap};
+use crate::ir::weight::{Choice, Weight, LARGE};
 use crate::linear_lowering::{Contribution, ElementMap};
+
+/// Columns of a weight, as elements of a result read them.
+enum Columns<'a> {
+    /// The weight transposed: columns are far apart in a wide matrix.
+    Dense(Matrix),
+    /// One number per column.
+    Choice(&'a Choice),
+}
+
+/// A large matrix, of which a map says which elements it takes, not which numbers they are.
+struct ByElement<'a> {
+    weight: &'a Weight,
+    /// The row of the operand that each row of the result reads, where it is not its own.
+    rows: Option<Vec<u32>>,
+}
 
 /// Σ terms + bias of a [`Linear`].
 pub struct AffineMap<'a> {
@@ -10,8 +26,40 @@ pub struct AffineMap<'a> {
     in_cols: usize,
     out_cols: usize,
     neighbours: f64,
-    /// Weights of the terms transposed: elements of a result read columns, which are far apart in a wide matrix.
-    columns: Vec<Matrix>,
+    /// Weights of the terms.
+    columns: Vec<Columns<'a>>,
+    /// The only weight, where it is large and nothing else is done to the elements.
+    by_element: Option<ByElement<'a>>,
+}
+
+/// The row that each row of a matrix chooses, if it does nothing else.
+fn chosen_rows(mix: &Matrix) -> Option<Vec<u32>> {
+    let one = |row: &[f64]| {
+        let mut held = row.iter().zip(0u32..).filter(|(x, _)| **x != 0.0);
+        match (held.next(), held.next()) {
+            (Some((1.0, at)), None) => Some(at),
+            _ => None,
+        }
+    };
+    mix.data.chunks_exact(mix.cols.max(1)).map(one).collect()
+}
+
+impl<'a> ByElement<'a> {
+    fn new(linear: &'a Linear) -> Option<ByElement<'a>> {
+        let [term] = &linear.terms[..] else {
+            return None;
+        };
+        let numbers = matches!(term.weight, Weight::Dense(_) | Weight::Stored(_));
+        if !numbers || term.weight.elements() < LARGE || term.post.is_some() {
+            return None;
+        }
+        let rows = match &term.rows {
+            RowMap::Identity => None,
+            RowMap::Mix(mix) => Some(chosen_rows(mix)?),
+        };
+        let weight = &term.weight;
+        Some(ByElement { weight, rows })
+    }
 }
 
 impl<'a> AffineMap<'a> {
@@ -21,12 +69,20 @@ impl<'a> AffineMap<'a> {
         (in_cols, out_cols): (usize, usize),
         neighbours: f64,
     ) -> AffineMap<'a> {
+        let by_element = ByElement::new(linear);
+        let terms = linear.terms.iter().filter(|_| by_element.is_none());
+        let columns = terms.map(|t| match &t.weight {
+            Weight::Choice(choice) => Columns::Choice(choice),
+            weight => Columns::Dense(weight.dense().transposed()),
+        });
+        let columns = columns.collect();
         AffineMap {
             linear,
             in_cols,
             out_cols,
             neighbours,
-            columns: linear.terms.iter().map(|t| t.weight.transposed()).collect(),
+            columns,
+            by_element,
         }
     }
 }
@@ -36,10 +92,48 @@ impl ElementMap for AffineMap<'_> {
         self.neighbours
     }
 
+    fn key(&self) -> Option<Vec<u64>> {
+        let by = self.by_element.as_ref()?;
+        let mut key = vec![3, self.in_cols as u64, self.out_cols as u64];
+        let rows = by.rows.iter().flatten();
+        key.push(self.neighbours.to_bits());
+        key.extend(rows.map(|r| u64::from(*r)));
+        Some(key)
+    }
+
+    fn matrix(&self) -> Option<&Weight> {
+        self.by_element.as_ref().map(|by| by.weight)
+    }
+
     fn contributions(&self, element: u32, out: &mut Vec<Contribution>) {
         let e = element as usize;
         let (row, col) = (e / self.out_cols, e % self.out_cols);
-        let mut put = |in_row: usize, factor: f64, columns: &Matrix| {
+        if let Some(by) = &self.by_element {
+            let in_row = match &by.rows {
+                None => row,
+                Some(rows) => rows.get(row).map_or(row, |r| *r as usize),
+            };
+            out.extend((0..self.in_cols).map(|k| Contribution {
+                source: 0,
+                element: (in_row * self.in_cols + k) as u32,
+                coefficient: (k * self.out_cols + col + 1) as f64,
+            }));
+            return;
+        }
+        let mut put = |in_row: usize, factor: f64, columns: &Columns| {
+            let columns = match columns {
+                Columns::Dense(columns) => columns,
+                Columns::Choice(choice) => {
+                    if choice.factor[col] != 0.0 {
+                        out.push(Contribution {
+                            source: 0,
+                            element: (in_row * self.in_cols) as u32 + choice.from[col],
+                            coefficient: factor * choice.factor[col],
+                        });
+                    }
+                    return;
+                }
+            };
             let column = &columns.data[col * columns.cols..(col + 1) * columns.cols];
             for (k, &w) in column.iter().enumerate().take(self.in_cols) {
                 if w != 0.0 {

@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 
 use crate::fold_linear::composed;
 use crate::ir::graph::ValueId;
-use crate::ir::poly::eval::multiply;
 use crate::ir::poly::{PolyGraph, PolyOp};
-use crate::ir::shape::{Matrix, Shape};
+use crate::ir::shape::Shape;
 use crate::ir::tensor::{ClientInput, Linear};
+use crate::ir::weight::Weight;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::substitute_polynomials::centring;
 
@@ -44,12 +44,7 @@ impl Pass for FoldCentring {
                     client: ClientInput::Embedding { table, .. },
                     ..
                 } => {
-                    let data = multiply(&table.data, table.rows, table.cols, &c.terms[0].weight);
-                    *table = Matrix {
-                        rows: table.rows,
-                        cols: table.cols,
-                        data,
-                    };
+                    *table = table.then(&c.terms[0].weight);
                 }
                 _ => {}
             }
@@ -83,13 +78,14 @@ fn mixes_rows_only(linear: &Linear) -> bool {
         return false;
     };
     let w = &term.weight;
-    let identity =
-        || (0..w.data.len()).all(|i| w.data[i] == f64::from(u8::from(i / w.cols == i % w.cols)));
-    linear.bias.is_none() && term.post.is_none() && w.rows == w.cols && identity()
+    linear.bias.is_none()
+        && term.post.is_none()
+        && w.rows() == w.cols()
+        && *w == Weight::identity(w.cols())
 }
 
 fn is_centring(linear: &Linear, cols: usize) -> bool {
-    linear.terms.len() == 1 && linear.terms[0].weight.rows == cols && *linear == centring(cols)
+    linear.terms.len() == 1 && linear.terms[0].weight.rows() == cols && *linear == centring(cols)
 }
 
 /// Values whose mean over columns no reader sees and whose writers can drop it: the largest such set.

@@ -113,7 +113,11 @@ fn scaled(linear: &Linear, scale: f64, shift: f64, cols: usize) -> Linear {
         .terms
         .iter()
         .map(|t| LinearTerm {
-            weight: times(&t.weight),
+            weight: {
+                let mut weight = t.weight.clone();
+                weight.scale(scale);
+                weight
+            },
             ..t.clone()
         })
         .collect();
@@ -194,7 +198,7 @@ fn affine_into_users(graph: &mut PolyGraph, v: ValueId) -> bool {
             PolyOp::Linear(linear) => {
                 let mut linear = linear.clone();
                 for t in &mut linear.terms {
-                    t.weight.data.iter_mut().for_each(|w| *w *= scale);
+                    t.weight.scale(scale);
                 }
                 PolyOp::Linear(linear)
             }
@@ -264,6 +268,12 @@ fn compose(graph: &mut PolyGraph, v: ValueId) -> bool {
     true
 }
 
+/// Whether every row of the result is made of the same row of the operand, all in the same way.
+fn row_by_row(linear: &Linear) -> bool {
+    let plain = |t: &LinearTerm| t.rows == RowMap::Identity && t.post.is_none();
+    linear.terms.iter().all(plain) && linear.bias.as_ref().is_none_or(|b| b.rows == 1)
+}
+
 /// second ∘ first; the value between has `rows` rows.
 pub(crate) fn composed(
     first: &Linear,
@@ -275,11 +285,7 @@ pub(crate) fn composed(
     let mut terms = Vec::with_capacity(first.terms.len() * second.terms.len());
     for b in &second.terms {
         for a in &first.terms {
-            let weight = Matrix {
-                rows: a.weight.rows,
-                cols: b.weight.cols,
-                data: multiply(&a.weight.data, a.weight.rows, a.weight.cols, &b.weight),
-            };
+            let weight = a.weight.then(&b.weight);
             let mix = match (&a.rows, &b.rows) {
                 (RowMap::Identity, m) | (m, RowMap::Identity) => m.clone(),
                 (RowMap::Mix(a), RowMap::Mix(b)) => RowMap::Mix(Matrix {
@@ -297,6 +303,14 @@ pub(crate) fn composed(
     }
     let bias = match &first.bias {
         None => second.bias.clone(),
+        Some(b1) if b1.rows == 1 && out_rows == rows && row_by_row(second) => {
+            let data = second.apply(&b1.data, 1, 1, out_cols);
+            Some(Matrix {
+                rows: 1,
+                cols: out_cols,
+                data,
+            })
+        }
         Some(b1) => {
             // The bias of the first map as a full matrix goes through the second one, which adds its own.
             let full: Vec<f64> = (0..rows * b1.cols)

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ir::graph::ValueId;
 use crate::ir::shape::{Matrix, Shape};
 use crate::ir::tensor::{Linear, LinearTerm, RowMap, TensorGraph, TensorOp};
+use crate::ir::weight::Weight;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
 /// The pass; see the module.
@@ -158,14 +159,10 @@ impl Last {
         let Shape::Matrix { rows, cols } = node.shape else {
             return v;
         };
-        let mut weight = Matrix::zeros(cols, cols);
-        for i in 0..cols {
-            weight.data[i * cols + i] = 1.0;
-        }
         let choice = Linear {
             terms: vec![LinearTerm {
                 rows: RowMap::Mix(last_of(rows)),
-                weight,
+                weight: Weight::identity(cols),
                 post: None,
             }],
             bias: None,

@@ -7,13 +7,15 @@
 //! Source   diagonal method and baby-step giant-step: eprint 2014/106, 2018/244.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::ir::packed::layout::{Cell, Geometry, Holders, Layout};
 use crate::ir::packed::{
-    is_compact, reduce_period, vector_hash, LinearOut, LinearTerm, Plaintexts,
+    is_compact, reduce_period, vector_hash, LinearOut, LinearTerm, PlaintextId, Plaintexts,
 };
+use crate::ir::weight::Weight;
 use crate::linear_steps::{self, Split};
 
 /// coefficient × element `element` of source number `source`.
@@ -32,6 +34,10 @@ pub trait ElementMap: Sync {
     /// Tells this map from others, where it costs little to say: equal keys mean equal maps, so that a plan made once serves
     /// every layer of a model.
     fn key(&self) -> Option<Vec<u64>> {
+        None
+    }
+    /// The matrix whose elements coefficients number, row by row from 1, where they are no factors themselves. Such a map has a key.
+    fn matrix(&self) -> Option<&Weight> {
         None
     }
     /// Appends what is summed into element `element` of the result.
@@ -250,21 +256,19 @@ pub fn lower_linear(
                     source: term.source,
                     baby: term.baby,
                     compact: is_compact(term.coefficients.len(), g.virtual_slots()),
-                    plaintext: plaintexts.insert_hashed(term.hash, term.coefficients),
+                    plaintext: match map.matrix() {
+                        None => plaintexts.insert_hashed(term.hash, term.coefficients),
+                        Some(_) => plaintexts.insert_elements(&term.coefficients),
+                    },
                 });
             }
-            let bias: Vec<f64> = target
-                .cells(ciphertext)
-                .iter()
-                .map(|c| c.map_or(0.0, |e| map.bias(e) / copies as f64))
-                .collect();
-            let bias = bias
-                .iter()
-                .any(|b| *b != 0.0)
-                .then(|| plaintexts.insert(bias));
             LinearOut {
-                giants: giants.into_iter().collect(),
-                bias,
+                giants: Arc::new(giants.into_iter().collect()),
+                matrix: None,
+                bias: match map.matrix() {
+                    None => bias(target, ciphertext, map, copies, plaintexts),
+                    Some(_) => None,
+                },
             }
         })
         .collect();
@@ -279,6 +283,41 @@ pub fn lower_linear(
         fold,
         period: frame.wide,
     })
+}
+
+/// What is added to a ciphertext of the result, which `copies` of it are folded into.
+fn bias(
+    target: &Layout,
+    ciphertext: usize,
+    map: &dyn ElementMap,
+    copies: usize,
+    plaintexts: &mut Plaintexts,
+) -> Option<PlaintextId> {
+    let added = |c: &Cell| c.map_or(0.0, |e| map.bias(e) / copies as f64);
+    let bias: Vec<f64> = target.cells(ciphertext).iter().map(added).collect();
+    let any = bias.iter().any(|b| *b != 0.0);
+    any.then(|| plaintexts.insert(bias))
+}
+
+/// The results of a plan for this map: those of a map by elements get its matrix and its bias.
+pub(crate) fn bound_outs(
+    outs: &Arc<Vec<LinearOut>>,
+    fold: &[i64],
+    target: &Layout,
+    map: &dyn ElementMap,
+    plaintexts: &mut Plaintexts,
+) -> Arc<Vec<LinearOut>> {
+    let Some(weight) = map.matrix() else {
+        return Arc::clone(outs);
+    };
+    let matrix = plaintexts.insert_matrix(weight);
+    let copies = 1 << fold.len();
+    let bound = outs.iter().enumerate().map(|(c, out)| LinearOut {
+        giants: Arc::clone(&out.giants),
+        matrix: Some(matrix),
+        bias: bias(target, c, map, copies, plaintexts),
+    });
+    Arc::new(bound.collect())
 }
 
 /// A diagonal as a baby step, a giant step and coefficients turned back by the latter.

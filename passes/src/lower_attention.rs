@@ -22,7 +22,7 @@ use crate::ir::packed::build::Scope;
 use crate::ir::packed::layout::{Cell, Geometry, Layout};
 use crate::ir::packed::{Kernel, KnownPlan, PackedGraph, Part};
 use crate::ir::shape::{Matrix, Shape};
-use crate::linear_lowering::lower_linear;
+use crate::linear_lowering::{bound_outs, lower_linear};
 
 /// What one attention product is about.
 #[derive(Clone, Copy, Debug)]
@@ -452,6 +452,7 @@ pub fn linear(
             (outs, fold)
         }
     };
+    let outs = bound_outs(&outs, &fold, target, map, &mut packed.plaintexts);
     let folded = !fold.is_empty();
     let first = if folded {
         let cells = vec![vec![None]; outs.len()];

@@ -128,10 +128,7 @@ pub fn normalise(graph: &mut PolyGraph) -> Result<Vec<OutputFactor>, PassError> 
         match &mut node.op {
             PolyOp::Input { factor, .. } => *factor *= out,
             PolyOp::Linear(linear) => {
-                linear
-                    .terms
-                    .iter_mut()
-                    .for_each(|t| times(&mut t.weight, ratio));
+                linear.terms.iter_mut().for_each(|t| t.weight.scale(ratio));
                 linear.bias.iter_mut().for_each(|b| times(b, out));
             }
             PolyOp::Affine { scale, shift }

@@ -3,20 +3,40 @@
 //! `fold-centring` changes embedding tables, which the client looks rows up in. Whoever evaluates a poly graph on calibration inputs must
 //! give it rows of its own tables, or ranges and errors are those of another model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ir::poly::{PolyGraph, PolyOp};
-use crate::ir::shape::Matrix;
 use crate::ir::tensor::{ClientInput, TensorGraph, TensorOp};
+use crate::ir::weight::Weight;
 use crate::to_poly::Named;
 
 fn bits(row: &[f64]) -> Vec<u64> {
     row.iter().map(|x| x.to_bits()).collect()
 }
 
+/// Rows of inputs, and where in a table they are.
+type Rows = HashMap<Vec<u64>, Option<usize>>;
+
+/// Where the rows of input `name` are in a table: the last place of each.
+fn rows_of(table: &Weight, name: &str, inputs: &[Named]) -> Rows {
+    let cols = table.cols().max(1);
+    let given = inputs.iter().filter_map(|i| i.get(name));
+    let mut found: Rows = given
+        .flat_map(|v| v.chunks_exact(cols).map(|row| (bits(row), None)))
+        .collect();
+    table.for_panels(|from, panel| {
+        for (i, row) in panel.chunks_exact(cols).enumerate() {
+            if let Some(place) = found.get_mut(&bits(row)) {
+                *place = Some(from + i);
+            }
+        }
+    });
+    found
+}
+
 /// `inputs`, prepared by the tables of `tensor`, as the tables of `poly` give them. A row that is in no table of the tensor graph stays.
 pub fn prepared(tensor: &TensorGraph, poly: &PolyGraph, inputs: &[Named]) -> Vec<Named> {
-    let mut changed: BTreeMap<&str, (BTreeMap<Vec<u64>, usize>, &Matrix)> = BTreeMap::new();
+    let mut changed: BTreeMap<&str, (Rows, &Weight)> = BTreeMap::new();
     for v in poly.topological() {
         let PolyOp::Input {
             name,
@@ -37,8 +57,7 @@ pub fn prepared(tensor: &TensorGraph, poly: &PolyGraph, inputs: &[Named]) -> Vec
             })
             .next();
         if let Some(old) = old.filter(|old| *old != new) {
-            let rows = old.data.chunks_exact(old.cols.max(1)).enumerate();
-            changed.insert(name, (rows.map(|(i, row)| (bits(row), i)).collect(), new));
+            changed.insert(name, (rows_of(old, name, inputs), new));
         }
     }
     let mut inputs = inputs.to_vec();
@@ -47,11 +66,9 @@ pub fn prepared(tensor: &TensorGraph, poly: &PolyGraph, inputs: &[Named]) -> Vec
             let Some(values) = input.get_mut(*name) else {
                 continue;
             };
-            for row in values.chunks_exact_mut(new.cols.max(1)) {
-                let found = known.get(&bits(row));
-                let found = found.and_then(|i| new.data.chunks_exact(new.cols.max(1)).nth(*i));
-                if let Some(found) = found {
-                    row.copy_from_slice(found);
+            for row in values.chunks_exact_mut(new.cols().max(1)) {
+                if let Some(Some(i)) = known.get(&bits(row)) {
+                    row.copy_from_slice(&new.panel(*i..i + 1));
                 }
             }
         }
@@ -62,7 +79,7 @@ pub fn prepared(tensor: &TensorGraph, poly: &PolyGraph, inputs: &[Named]) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::shape::{Layer, LayerKind, Shape};
+    use crate::ir::shape::{Layer, LayerKind, Matrix, Shape};
 
     #[test]
     fn rows_follow_a_changed_table_and_others_stay() {
@@ -78,7 +95,8 @@ mod tests {
                 rows: 3,
                 cols: 2,
                 data,
-            },
+            }
+            .into(),
         };
         let mut tensor = TensorGraph::new("t");
         tensor.add_layer(layer.clone());

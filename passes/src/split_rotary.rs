@@ -15,6 +15,7 @@ use crate::ir::graph::ValueId;
 use crate::ir::poly::{PolyGraph, PolyOp};
 use crate::ir::shape::{Matrix, Shape};
 use crate::ir::tensor::{Linear, LinearTerm, RowMap};
+use crate::ir::weight::{Choice, Stored, Weight};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
 /// The pass; see the module.
@@ -61,10 +62,11 @@ impl Pass for SplitRotary {
 
 impl SplitRotary {
     fn applies(&self, linear: &Linear) -> bool {
-        let own_rows = linear.terms.iter().all(|t| t.rows == RowMap::Identity);
+        let rows = linear.terms.first().map(|t| &t.rows);
+        let same_rows = linear.terms.iter().all(|t| Some(&t.rows) == rows);
         let factors = linear.terms.iter().any(|t| t.post.is_some());
-        let wide = |t: &LinearTerm| t.weight.rows >= self.from && t.weight.cols >= self.from;
-        own_rows && factors && linear.terms.iter().all(wide)
+        let wide = |t: &LinearTerm| t.weight.rows() >= self.from && t.weight.cols() >= self.from;
+        same_rows && factors && linear.terms.iter().all(wide)
     }
 }
 
@@ -86,53 +88,109 @@ fn apply(
 }
 
 /// A column up to sign: its numbers where the first that is not 0 is positive, and the sign taken out. `None` for zeros.
-fn unsigned(weight: &Matrix, col: usize) -> Option<(Vec<u64>, f64)> {
-    let column = || (0..weight.rows).map(|r| weight.at(r, col));
+/// Columns of one matrix that is kept elsewhere are told by their places and factors.
+fn unsigned(weight: &Weight, col: usize) -> Option<(Vec<u64>, f64)> {
+    if let Weight::Stored(s) = weight {
+        let factor = s.column_factor(col);
+        let key = vec![u64::from(s.picked(col)), factor.abs().to_bits()];
+        return (factor != 0.0).then(|| (key, factor.signum()));
+    }
+    let column = || (0..weight.rows()).map(|r| weight.at(r, col));
     let sign = column().find(|x| *x != 0.0)?.signum();
     // Adding 0 makes -0 into 0.
     Some((column().map(|x| (x * sign + 0.0).to_bits()).collect(), sign))
 }
 
+/// The matrix whose column c is that of the term named: `None` for zeros.
+fn gathered(linear: &Linear, rows: usize, from: &[Option<usize>]) -> Weight {
+    let term = |at: &Option<usize>| at.and_then(|t| linear.terms.get(t)).map(|t| &t.weight);
+    if let Some(Weight::Stored(first)) = linear.terms.first().map(|t| &t.weight) {
+        let column = |(c, at): (usize, &Option<usize>)| match term(at) {
+            Some(Weight::Stored(s)) => (s.picked(c), s.column_factor(c)),
+            _ => (0, 0.0),
+        };
+        let columns: Vec<(u32, f64)> = from.iter().enumerate().map(column).collect();
+        return Weight::Stored(Stored {
+            cols: from.len(),
+            pick: Some(columns.iter().map(|c| c.0).collect()),
+            col: Some(columns.iter().map(|c| c.1).collect()),
+            ..first.clone()
+        });
+    }
+    let mut made = Matrix::zeros(rows, from.len());
+    for (c, at) in from.iter().enumerate() {
+        if let Some(weight) = term(at) {
+            for r in 0..rows {
+                made.data[r * from.len() + c] = weight.at(r, c);
+            }
+        }
+    }
+    made.into()
+}
+
+/// Terms whose weights are columns of one matrix kept elsewhere, or numbers all of them.
+fn comparable(linear: &Linear) -> Linear {
+    let mut linear = linear.clone();
+    let one = match linear.terms.first().map(|t| t.weight.clone()) {
+        Some(Weight::Stored(first)) => {
+            let same =
+                |t: &LinearTerm| matches!(&t.weight, Weight::Stored(s) if s.same_rows(&first));
+            linear.terms.iter().all(same)
+        }
+        _ => false,
+    };
+    if !one {
+        let terms = linear.terms.iter_mut();
+        terms.for_each(|t| t.weight = t.weight.dense().into());
+    }
+    linear
+}
+
 /// The one matrix that all terms take their columns from, and the map that chooses and weighs them.
 fn split(linear: &Linear, cols: usize) -> Option<(Linear, Linear)> {
+    let linear = &comparable(linear);
     let first = linear.terms.first()?;
-    let mut shared = Matrix::zeros(first.weight.rows, cols);
+    let mut taken = vec![None; cols];
     let mut known: HashMap<Vec<u64>, (usize, f64)> = HashMap::new();
     for col in 0..cols {
         let mut found = linear
             .terms
             .iter()
-            .filter_map(|t| Some((t, unsigned(&t.weight, col)?)));
+            .enumerate()
+            .filter_map(|(t, term)| Some((t, unsigned(&term.weight, col)?)));
         let Some((term, (column, sign))) = found.next() else {
             continue;
         };
-        for r in 0..shared.rows {
-            shared.data[r * cols + col] = term.weight.at(r, col);
-        }
+        taken[col] = Some(term);
         if let Entry::Vacant(e) = known.entry(column) {
             e.insert((col, sign));
         }
     }
     let mut terms = Vec::with_capacity(linear.terms.len());
     for term in &linear.terms {
-        let mut choice = Matrix::zeros(cols, cols);
+        let mut choice = Choice {
+            rows: cols,
+            from: vec![0; cols],
+            factor: vec![0.0; cols],
+        };
         for col in 0..cols {
             let Some((column, sign)) = unsigned(&term.weight, col) else {
                 continue;
             };
             let (from, its) = known.get(&column)?;
-            choice.data[from * cols + col] = sign * its;
+            choice.from[col] = *from as u32;
+            choice.factor[col] = sign * its;
         }
         terms.push(LinearTerm {
             rows: RowMap::Identity,
-            weight: choice,
+            weight: Weight::choice(choice),
             post: term.post.clone(),
         });
     }
     let projection = Linear {
         terms: vec![LinearTerm {
-            rows: RowMap::Identity,
-            weight: shared,
+            rows: first.rows.clone(),
+            weight: gathered(linear, first.weight.rows(), &taken),
             post: None,
         }],
         bias: None,

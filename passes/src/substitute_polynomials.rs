@@ -20,6 +20,7 @@ use crate::ir::graph::ValueId;
 use crate::ir::poly::{Approximation, Evaluation, PolyGraph, PolyOp};
 use crate::ir::shape::{Interval, Matrix, Shape};
 use crate::ir::tensor::{Function, Linear, LinearTerm, RowMap, TensorGraph, TensorOp};
+use crate::ir::weight::Weight;
 use crate::pass::{Lower, PassCx, PassError};
 use crate::sites::SiteRanges;
 
@@ -536,16 +537,10 @@ pub(crate) fn method_of<'a>(evaluation: &Evaluation, iterations: &'a str) -> &'a
 
 /// x − mean(x) over columns: the matrix I − 11ᵀ/d.
 pub(crate) fn centring(cols: usize) -> Linear {
-    let mut weight = Matrix::zeros(cols, cols);
-    for r in 0..cols {
-        for c in 0..cols {
-            weight.data[r * cols + c] = f64::from(u8::from(r == c)) - 1.0 / cols as f64;
-        }
-    }
     Linear {
         terms: vec![LinearTerm {
             rows: RowMap::Identity,
-            weight,
+            weight: Weight::centring(cols),
             post: None,
         }],
         bias: None,
@@ -554,15 +549,10 @@ pub(crate) fn centring(cols: usize) -> Linear {
 
 /// Columns times their factors, plus a bias.
 pub(crate) fn diagonal_map(factors: &[f64], bias: Option<Matrix>) -> Linear {
-    let cols = factors.len();
-    let mut weight = Matrix::zeros(cols, cols);
-    for (c, f) in factors.iter().enumerate() {
-        weight.data[c * cols + c] = *f;
-    }
     Linear {
         terms: vec![LinearTerm {
             rows: RowMap::Identity,
-            weight,
+            weight: Weight::diagonal(factors),
             post: None,
         }],
         bias,

@@ -19,7 +19,7 @@ fn head_completes(before: &TensorGraph) -> TensorGraph {
     };
     let head = take_head(&mut after, &[rows, cols]).unwrap();
     after.verify().unwrap();
-    assert_eq!((head.shape.0, head.weight.cols), (rows, cols));
+    assert_eq!((head.shape.0, head.weight.cols()), (rows, cols));
     assert_eq!(head.output, [rows, cols]);
     let mut draws = Draws(5);
     for _ in 0..8 {

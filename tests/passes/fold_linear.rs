@@ -29,7 +29,7 @@ fn composes_maps_and_takes_constants_in() {
     });
     let term = LinearTerm {
         rows: pool,
-        weight: draws.matrix(4, 3, 1.0),
+        weight: draws.matrix(4, 3, 1.0).into(),
         post: Some(draws.matrix(1, 3, 1.0)),
     };
     let linear = Linear {

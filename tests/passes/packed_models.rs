@@ -91,7 +91,7 @@ impl Model {
         let linear = Linear {
             terms: vec![LinearTerm {
                 rows: RowMap::Identity,
-                weight,
+                weight: weight.into(),
                 post: None,
             }],
             bias,
@@ -114,7 +114,7 @@ impl Model {
         let post = Some(self.draws.matrix(out_rows, out, 1.0));
         let term = |rows, post| LinearTerm {
             rows,
-            weight: weight.clone(),
+            weight: weight.clone().into(),
             post,
         };
         let mut terms = vec![term(RowMap::Mix(mix), None)];

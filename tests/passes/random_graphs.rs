@@ -69,7 +69,7 @@ impl Random {
                 } else {
                     RowMap::Mix(self.matrix(out, rows))
                 },
-                weight: self.matrix(cols, width),
+                weight: self.matrix(cols, width).into(),
                 post: self.once_in(3).then(|| self.matrix(out, width)),
             })
             .collect();
@@ -91,7 +91,7 @@ impl Random {
                 user_shape,
             },
             _ => ClientInput::Embedding {
-                table: self.matrix(5, cols),
+                table: self.matrix(5, cols).into(),
                 user_shape: vec![rows],
             },
         }

@@ -63,23 +63,26 @@ fn linear(r: &mut Random, g: &mut PackedGraph, sources: usize, outs: usize) -> K
             _ => r.0.matrix(1, length, 1.0).data,
         };
         let id = g.plaintexts.insert(values);
-        (id, is_compact(g.plaintexts.get(id).len(), n))
+        (id, is_compact(g.plaintexts.period(id), n))
     };
     let outs = (0..outs).map(|_| LinearOut {
-        giants: (0..1 + r.below(2))
-            .map(|i| {
-                let terms = (0..r.below(4)).map(|_| {
-                    let (plaintext, compact) = vector(r);
-                    LinearTerm {
-                        source: r.below(sources),
-                        baby: r.below(2 * n) as i64 - n as i64,
-                        plaintext,
-                        compact,
-                    }
-                });
-                (3 * i as i64, terms.collect())
-            })
-            .collect(),
+        giants: Arc::new(
+            (0..1 + r.below(2))
+                .map(|i| {
+                    let terms = (0..r.below(4)).map(|_| {
+                        let (plaintext, compact) = vector(r);
+                        LinearTerm {
+                            source: r.below(sources),
+                            baby: r.below(2 * n) as i64 - n as i64,
+                            plaintext,
+                            compact,
+                        }
+                    });
+                    (3 * i as i64, terms.collect())
+                })
+                .collect(),
+        ),
+        matrix: None,
         bias: r.once_in(2).then(|| vector(r).0),
     });
     Kernel::Linear(Arc::new(outs.collect()))

@@ -22,9 +22,9 @@ fn rotary() -> PolyGraph {
         cos.data[i] = if i % 8 < 4 { angle.cos() } else { 1.0 };
         sin.data[i] = if i % 8 < 4 { angle.sin() } else { 0.0 };
     }
-    let term = |weight, post| LinearTerm {
+    let term = |weight: Matrix, post| LinearTerm {
         rows: RowMap::Identity,
-        weight,
+        weight: weight.into(),
         post: Some(post),
     };
     let linear = Linear {
@@ -61,7 +61,9 @@ fn leaves_weights_that_share_no_columns_alone() {
     let mut g = rotary();
     let q = g.outputs[0].1;
     if let PolyOp::Linear(linear) = &mut g.node_mut(q).op {
-        linear.terms[0].weight.data[0] += 0.5;
+        let mut weight = linear.terms[0].weight.dense();
+        weight.data[0] += 0.5;
+        linear.terms[0].weight = weight.into();
     }
     left_alone(SplitRotary { from: 8 }, g);
 }

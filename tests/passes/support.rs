@@ -40,7 +40,7 @@ pub fn dense(weight: Matrix, bias: Option<Matrix>) -> Linear {
     Linear {
         terms: vec![LinearTerm {
             rows: RowMap::Identity,
-            weight,
+            weight: weight.into(),
             post: None,
         }],
         bias,

@@ -48,7 +48,7 @@ fn user_inputs(g: &TensorGraph, draws: &mut Draws) -> BTreeMap<String, Vec<f64>>
             }
             ClientInput::Embedding { user_shape, table } => {
                 let n: usize = user_shape.iter().product();
-                let ids = (0..n).map(|i| (i % table.rows) as f64).collect();
+                let ids = (0..n).map(|i| (i % table.rows()) as f64).collect();
                 (name, ids)
             }
         })

@@ -218,6 +218,9 @@ pub struct CompileOptions {
     /// Memory one run may take.
     #[arg(long, default_value = "16G", value_parser = bytes)]
     pub max_memory: u64,
+    /// Where weights stay in the files of the model: the folder that they are found from.
+    #[arg(skip)]
+    pub external: Option<PathBuf>,
     /// Number of inputs there will be, where the command knows it: more lanes than that are worth nothing.
     #[arg(skip)]
     pub inputs: Option<usize>,

@@ -108,6 +108,7 @@ impl From<ContainerError> for Failure {
     fn from(e: ContainerError) -> Self {
         let kind = match &e {
             ContainerError::Io { .. } => "io",
+            ContainerError::External { .. } => "external-data",
             ContainerError::Malformed { .. } => "malformed",
             ContainerError::Verify { source, .. } => Failure::from(source.clone()).kind,
         };

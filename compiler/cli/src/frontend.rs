@@ -174,7 +174,7 @@ fn vocabularies(graph: &TensorGraph, client: &ClientGraph) -> BTreeMap<String, u
         TensorOp::Input {
             name,
             client: ClientInput::Embedding { table, .. },
-        } => Some((name.clone(), table.rows)),
+        } => Some((name.clone(), table.rows())),
         _ => None,
     });
     embedded.chain(client.vocabularies()).collect()
@@ -369,6 +369,7 @@ pub fn compile(
                 client: &imported.client,
             },
         ),
+        external: options.external.clone(),
         client: imported.client,
         head,
     };

@@ -16,17 +16,23 @@
 //! | 200 | 8 | length of the record section, which follows the weights at the next multiple of 8; schedules only |
 //! | 208 | 32 | BLAKE3 of the record section, if it has a byte |
 //!
+//! After the record, at the next multiple of 4096, the bases section holds those numbers of the model that the program does not leave in
+//! files of their own, each where `Program.bases` says, with its hash. A schedule without bases has no such section.
+//!
 //! The record is for looking into runs (`heron bisect`): no part of the program, its id or what runs.
 //! Integers are little-endian; every byte not named is zero. Equal programs and weights give equal bytes.
 
 use crate::atomic::write_file;
+use crate::base::{Base, FloatKind};
 use crate::client::ClientGraph;
+use crate::matrix::{kind_of, Matrix};
 use crate::params::ParameterSet;
 use crate::proto::{Plaintext, Program};
 use crate::verify::{verify, verify_head, VerifyError};
 use crate::weights::{Weights, WeightsBuilder, WeightsError};
 use memmap2::Mmap;
 use prost::Message;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -71,6 +77,16 @@ pub enum ContainerError {
         /// What was expected and found.
         reason: String,
     },
+    /// Numbers that are kept in a file of the model are not there.
+    #[error("{path}: its weights in {file}: {reason}; put back the model that was compiled, or compile again")]
+    External {
+        /// The schedule.
+        path: PathBuf,
+        /// The file of the model.
+        file: PathBuf,
+        /// What was found.
+        reason: String,
+    },
     /// The content contradicts itself.
     #[error("{path}: {source}")]
     Verify {
@@ -89,6 +105,7 @@ pub struct Schedule {
     params: ParameterSet,
     id: [u8; 32],
     record: Weights,
+    matrices: Arc<Vec<Matrix>>,
 }
 
 /// What the client knows of a schedule: ports, what it computes itself, embedding tables, a head
@@ -106,7 +123,9 @@ impl Schedule {
     pub fn new(program: Program, weights: Weights) -> Result<Schedule, VerifyError> {
         let params = verify(&program, &weights)?;
         let id = schedule_id(&program, &weights);
+        let matrices = Arc::new(Matrix::read_all(&program, &weights)?);
         Ok(Schedule {
+            matrices,
             program,
             weights,
             params,
@@ -155,8 +174,29 @@ impl Schedule {
         self.weights.vector(&self.program.plaintexts, index)
     }
 
+    /// The plaintext vector of that number for a linear map that names this matrix (1 + its number, 0 for none).
+    pub fn factors(&self, matrix: u32, index: u32) -> Result<Vec<f64>, WeightsError> {
+        let Some(number) = matrix.checked_sub(1) else {
+            return self.vector(index);
+        };
+        let list = &self.program.plaintexts;
+        let missing = WeightsError::NoSuchPlaintext {
+            index,
+            count: list.len(),
+        };
+        let entry = list.get(index as usize).ok_or(missing)?;
+        let matrix = self.matrices.get(number as usize);
+        Ok(matrix.ok_or(WeightsError::Kind { index })?.vector(entry))
+    }
+
+    /// The matrices, as the program lists them.
+    pub fn matrices(&self) -> &[Matrix] {
+        &self.matrices
+    }
+
     fn parts(&self) -> Parts<'_> {
         Parts {
+            bases: self.weights.bases(),
             kind: FileKind::Schedule,
             program: &self.program,
             weights: self.weights.bytes(),
@@ -286,6 +326,7 @@ impl ClientSchedule {
 
     fn parts(&self) -> Parts<'_> {
         Parts {
+            bases: &[],
             kind: FileKind::Client,
             program: &self.program,
             weights: self.weights.bytes(),
@@ -387,6 +428,7 @@ fn malformed(path: &Path, reason: &str) -> ContainerError {
 /// What a file is made of.
 struct Parts<'a> {
     kind: FileKind,
+    bases: &'a [Base],
     program: &'a Program,
     weights: &'a [u8],
     record: &'a [u8],
@@ -404,9 +446,13 @@ impl Parts<'_> {
 
     fn length(&self) -> usize {
         let start = (HEADER + self.program.encoded_len()).next_multiple_of(ALIGNMENT);
-        match self.record.len() {
+        let end = match self.record.len() {
             0 => start + self.weights.len(),
             record => (start + self.weights.len()).next_multiple_of(8) + record,
+        };
+        match bases_length(self.program) {
+            Some(0) | None => end,
+            Some(bases) => end.next_multiple_of(ALIGNMENT) + bases as usize,
         }
     }
 
@@ -446,7 +492,58 @@ impl Parts<'_> {
             out.write_all(&[0; 8][..end.next_multiple_of(8) - end])?;
             out.write_all(record)?;
         }
+        if bases_length(self.program).is_none_or(|n| n == 0) {
+            return Ok(());
+        }
+        let end = match record.len() {
+            0 => start + weights.len(),
+            n => (start + weights.len()).next_multiple_of(8) + n,
+        };
+        let mut at = end as u64;
+        let first = end.next_multiple_of(ALIGNMENT) as u64;
+        for (listed, base) in self.program.bases.iter().zip(self.bases) {
+            if listed.file.is_empty() {
+                let gap = (first + listed.offset).saturating_sub(at);
+                out.write_all(&vec![0; gap as usize])?;
+                out.write_all(base.bytes())?;
+                at = first + listed.offset + base.bytes().len() as u64;
+            }
+        }
         Ok(())
+    }
+}
+
+/// Bytes of the bases section; `None` where a base says what cannot be.
+fn bases_length(program: &Program) -> Option<u64> {
+    let mut end = 0u64;
+    for base in program.bases.iter().filter(|b| b.file.is_empty()) {
+        let length = base.values.checked_mul(kind_of(base)?.width() as u64)?;
+        if base.offset < end {
+            return None;
+        }
+        end = base.offset.checked_add(length)?;
+    }
+    Some(end)
+}
+
+/// Maps a whole file.
+fn map(path: &Path) -> io::Result<Mmap> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        let message = "not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    // SAFETY: the map is read-only and private to this process. heron replaces its files by rename and never writes into one in
+    // place; another program truncating it while it is mapped would end this process, as it would any reader of a mapped file.
+    unsafe { Mmap::map(&file) }
+}
+
+/// A map that sections share.
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -470,14 +567,84 @@ impl Source<'_> {
             path: path.into(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
-            return Err(malformed(path, "not a regular file"));
+        Ok(Source::File(Arc::new(map(path).map_err(io)?)))
+    }
+
+    /// The bases that a program lists: from `first` on in this file, or in others.
+    fn bases(
+        &self,
+        path: &Path,
+        program: &Program,
+        first: u64,
+    ) -> Result<Vec<Base>, ContainerError> {
+        let own: Arc<dyn AsRef<[u8]> + Send + Sync> = match self {
+            Source::File(map) => Arc::new(Shared(Arc::clone(map))),
+            // Only what is needed is copied.
+            Source::Memory(bytes) => {
+                let part = bytes.get(first as usize..).unwrap_or(&[]);
+                Arc::new(part.to_vec())
+            }
+        };
+        let own_first = match self {
+            Source::File(_) => first,
+            Source::Memory(_) => 0,
+        };
+        let mut files: BTreeMap<&str, Arc<dyn AsRef<[u8]> + Send + Sync>> = BTreeMap::new();
+        let mut bases = Vec::with_capacity(program.bases.len());
+        for (number, listed) in program.bases.iter().enumerate() {
+            let kind = kind_of(listed);
+            let kind = kind.ok_or_else(|| {
+                malformed(
+                    path,
+                    &format!(
+                        "base {number} has kind {}, which this version does not know",
+                        listed.kind
+                    ),
+                )
+            })?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let file = folder.join(&listed.file);
+            let (holder, from) = match listed.file.is_empty() {
+                true => (Arc::clone(&own), own_first.checked_add(listed.offset)),
+                false => {
+                    let holder = match files.get(listed.file.as_str()) {
+                        Some(known) => Arc::clone(known),
+                        None => {
+                            let map = map(&file).map_err(|source| ContainerError::External {
+                                path: path.into(),
+                                file: file.clone(),
+                                reason: source.to_string(),
+                            })?;
+                            files.entry(&listed.file).or_insert(Arc::new(map)).clone()
+                        }
+                    };
+                    (holder, Some(listed.offset))
+                }
+            };
+            let length = listed.values.checked_mul(kind.width() as u64);
+            let range = from.and_then(|from| {
+                let end = from.checked_add(length?)?;
+                Some(usize::try_from(from).ok()?..usize::try_from(end).ok()?)
+            });
+            let base = range.and_then(|range| Base::new(kind, holder, range));
+            let sound = base.filter(|b| listed.hash == b.hash());
+            let base = sound.ok_or_else(|| match listed.file.is_empty() {
+                true => malformed(path, &format!("base {number} is damaged")),
+                false => ContainerError::External {
+                    path: path.into(),
+                    file: file.clone(),
+                    reason: format!(
+                        "{} floats at byte {} are not those that the schedule was compiled with",
+                        listed.values, listed.offset
+                    ),
+                },
+            })?;
+            bases.push(match listed.file.is_empty() {
+                true => base,
+                false => base.from_file(&file, listed.offset),
+            });
         }
-        // SAFETY: the map is read-only and private to this process. heron replaces its files by rename and never writes into one in
-        // place; another program truncating it while it is mapped would end this process, as it would any reader of a mapped file.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Source::File(Arc::new(map)))
+        Ok(bases)
     }
 
     fn parse(&self, path: &Path) -> Result<Parsed, ContainerError> {
@@ -525,21 +692,22 @@ impl Source<'_> {
             0 => weights_end,
             _ => weights_end.and_then(|e| e.checked_next_multiple_of(8)),
         };
-        let total = record_start.and_then(|r| r.checked_add(extra));
+        let least = record_start.and_then(|r| r.checked_add(extra));
         if length > MAX_PROGRAM
             || !start.is_multiple_of(ALIGNMENT as u64)
             || end.is_none_or(|end| end > start)
-            || total != Some(bytes.len() as u64)
+            || least.is_none_or(|n| n > bytes.len() as u64)
         {
             return Err(bad(&format!(
                 "truncated or lengthened: {} bytes found, {} expected",
                 bytes.len(),
-                total.unwrap_or(u64::MAX)
+                least.unwrap_or(u64::MAX)
             )));
         }
         let section = bytes.get(HEADER..HEADER + length as usize).unwrap_or(&[]);
         let range = start as usize..(start + size) as usize;
-        let after = bytes.len() - extra as usize..bytes.len();
+        let least = least.unwrap_or(0) as usize;
+        let after = least - extra as usize..least;
         let weights = bytes.get(range.clone()).unwrap_or(&[]);
         let record = bytes.get(after.clone()).unwrap_or(&[]);
         let gap = bytes.get(HEADER + length as usize..start as usize);
@@ -572,12 +740,36 @@ impl Source<'_> {
                 "its program section is not canonical; a newer heron may have written it",
             ));
         }
+        let bases_first = least.next_multiple_of(ALIGNMENT) as u64;
+        let total = match bases_length(&program) {
+            Some(0) => Some(least as u64),
+            Some(n) => bases_first.checked_add(n),
+            None => return Err(bad("its bases lie in one another or have no end")),
+        };
+        if total != Some(bytes.len() as u64) {
+            return Err(bad(&format!(
+                "truncated or lengthened: {} bytes found, {} expected",
+                bytes.len(),
+                total.unwrap_or(u64::MAX)
+            )));
+        }
+        let mut at = least;
+        for base in program.bases.iter().filter(|b| b.file.is_empty()) {
+            // Offsets ascend and end where the file does.
+            let from = (bases_first + base.offset) as usize;
+            let gap = bytes.get(at..from).unwrap_or(&[]);
+            if gap.iter().any(|&b| b != 0) {
+                return Err(bad("bytes that must be zero are not"));
+            }
+            at = from + base.values as usize * kind_of(base).map_or(0, FloatKind::width);
+        }
+        let bases = self.bases(path, &program, bases_first)?;
         let taken = |part: &[u8], range| match self {
             Source::Memory(_) => Ok(part.to_vec().into()),
             Source::File(map) => Weights::mapped(map.clone(), range)
                 .ok_or_else(|| bad("one of its sections leaves the file")),
         };
-        let weights = taken(weights, range)?;
+        let weights = taken(weights, range)?.with_bases(bases);
         let record = taken(record, after)?;
         Ok(Parsed {
             kind,

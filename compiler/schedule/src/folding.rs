@@ -153,6 +153,7 @@ mod tests {
             bias: None,
         };
         Linear {
+            matrix: 0,
             src: vec![0, 1, 2],
             level_in: 3,
             out: vec![out(3, 0), out(4, 6)],

@@ -103,6 +103,7 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
         step(
             0,
             Op::Linear(Linear {
+                matrix: 0,
                 folding: linear::Folding::None.into(),
                 src: vec![0],
                 level_in: 7,

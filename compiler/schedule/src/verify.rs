@@ -2,6 +2,7 @@
 
 use crate::folding::conjugations;
 use crate::keys::{normal_step, required_bootstraps, KeyNeeds};
+use crate::matrix::{reach, Matrix};
 use crate::params::{ParameterError, ParameterSet};
 use crate::proto::{
     bootstrap::Kind, instruction::Op, linear::Folding, BiasRef, Instruction, Port, Program,
@@ -60,7 +61,8 @@ pub fn verify(program: &Program, weights: &Weights) -> Result<ParameterSet, Veri
         virtual_slots: slots / program.batch.max(1) as usize,
         listed: KeyNeeds::of_list(&program.keys, slots),
         levels: vec![None; program.registers as usize],
-        checked: vec![false; program.plaintexts.len()],
+        checked: vec![None; program.plaintexts.len()],
+        matrices: Matrix::read_all(program, weights)?,
         stored: BTreeSet::new(),
         weights,
     };
@@ -176,6 +178,7 @@ pub fn verify_head(program: &Program, weights: &Weights) -> Result<ParameterSet,
         }
     }
     crate::client::ClientGraph::read(program, weights).map_err(VerifyError::Program)?;
+    verify_bases(program, weights)?;
     names.clear();
     for port in &program.outputs {
         if !names.insert(&port.name) {
@@ -207,6 +210,28 @@ pub fn verify_head(program: &Program, weights: &Weights) -> Result<ParameterSet,
         }
     }
     Ok(params)
+}
+
+/// The bases are those listed, and all their numbers finite.
+fn verify_bases(program: &Program, weights: &Weights) -> Result<(), VerifyError> {
+    let refuse = |reason: String| Err(VerifyError::Program(reason));
+    let bases = weights.bases();
+    if bases.len() != program.bases.len() {
+        let (listed, found) = (program.bases.len(), bases.len());
+        return refuse(format!("{listed} bases are listed, {found} are there"));
+    }
+    for (number, (listed, base)) in program.bases.iter().zip(bases).enumerate() {
+        if (listed.kind, listed.values) != (base.kind() as u32, base.len() as u64) {
+            return refuse(format!(
+                "base {number} is listed as {} floats of kind {}",
+                listed.values, listed.kind
+            ));
+        }
+        if let Some(bad) = base.not_finite() {
+            return refuse(format!("base {number} holds {bad}"));
+        }
+    }
+    Ok(())
 }
 
 /// Elements one input or output has in slots: for an embedding, tokens times columns.
@@ -255,13 +280,24 @@ fn verify_port(port: &Port, params: &ParameterSet, batch: usize) -> Result<(), V
     Ok(())
 }
 
+/// What a plaintext vector is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// Numbers.
+    Numbers,
+    /// Elements of a matrix of at least so many.
+    Elements(usize),
+}
+
 struct Walker<'a> {
     program: &'a Program,
     params: &'a ParameterSet,
     virtual_slots: usize,
     listed: KeyNeeds,
     levels: Vec<Option<u32>>,
-    checked: Vec<bool>,
+    /// What is known of each plaintext that was looked at.
+    checked: Vec<Option<Taken>>,
+    matrices: Vec<Matrix>,
     stored: BTreeSet<(u32, u32)>,
     weights: &'a Weights,
 }
@@ -313,6 +349,13 @@ impl Walker<'_> {
                 self.goes_down(op.level_in)?;
                 Folding::try_from(op.folding).map_err(|_| format!("folding {}", op.folding))?;
                 let below = op.level_in - 1;
+                let elements = match op.matrix.checked_sub(1) {
+                    None => None,
+                    Some(m) => {
+                        let matrix = self.matrices.get(m as usize);
+                        Some(matrix.ok_or(format!("no matrix {m}"))?.elements())
+                    }
+                };
                 if conjugations(op) > 0 && !self.listed.conjugation.contains(&below) {
                     return Err(format!(
                         "conjugation at level {below} is not among the keys"
@@ -332,7 +375,7 @@ impl Walker<'_> {
                                 return Err(format!("term reads source {}", term.src));
                             }
                             self.rotation(term.baby, op.level_in)?;
-                            self.plaintext(term.plaintext)?;
+                            self.plaintext(term.plaintext, elements)?;
                         }
                     }
                     self.bias(&out.bias)?;
@@ -475,30 +518,52 @@ impl Walker<'_> {
 
     fn bias(&mut self, bias: &Option<BiasRef>) -> Result<(), String> {
         match bias {
-            Some(bias) => self.plaintext(bias.plaintext),
+            Some(bias) => self.plaintext(bias.plaintext, None),
             None => Ok(()),
         }
     }
 
     /// A vector for slots: inside the section, finite, a power of two of at most the virtual slots.
-    fn plaintext(&mut self, index: u32) -> Result<(), String> {
-        if self.checked.get(index as usize) == Some(&true) {
-            return Ok(());
+    /// With a matrix of `elements`, one that takes elements of it.
+    fn plaintext(&mut self, index: u32, elements: Option<usize>) -> Result<(), String> {
+        let taken = match self.checked.get(index as usize).copied().flatten() {
+            Some(known) => known,
+            None => self.look_at(index)?,
+        };
+        match (taken, elements) {
+            (Taken::Numbers, None) => Ok(()),
+            (Taken::Elements(reach), Some(elements)) if reach <= elements => Ok(()),
+            (Taken::Elements(reach), Some(elements)) => Err(format!(
+                "plaintext {index} takes element {} of a matrix of {elements}",
+                reach - 1
+            )),
+            _ => Err(WeightsError::Kind { index }.to_string()),
         }
-        let values = self
-            .weights
-            .vector(&self.program.plaintexts, index)
-            .map_err(|e| e.to_string())?;
-        if !values.len().is_power_of_two() || values.len() > self.virtual_slots {
+    }
+
+    fn look_at(&mut self, index: u32) -> Result<Taken, String> {
+        let list = &self.program.plaintexts;
+        let entry = list.get(index as usize).filter(|p| !p.run.is_empty());
+        let (length, taken) = match entry {
+            Some(entry) => {
+                let reach = reach(index, entry).map_err(|e| e.to_string())?;
+                (entry.length as usize, Taken::Elements(reach))
+            }
+            None => {
+                let values = self.weights.vector(list, index);
+                let values = values.map_err(|e| e.to_string())?;
+                (values.len(), Taken::Numbers)
+            }
+        };
+        if !length.is_power_of_two() || length > self.virtual_slots {
             return Err(format!(
-                "plaintext {index} has {} values; a power of two of at most {} expected",
-                values.len(),
+                "plaintext {index} has {length} values; a power of two of at most {} expected",
                 self.virtual_slots
             ));
         }
         if let Some(checked) = self.checked.get_mut(index as usize) {
-            *checked = true;
+            *checked = Some(taken);
         }
-        Ok(())
+        Ok(taken)
     }
 }

@@ -1,16 +1,25 @@
 //! The weights section: plaintext vectors one after the other, little-endian, mapped from the file or held in memory.
 
-use crate::proto::Plaintext;
+use crate::base::Base;
+use crate::matrix::file_name;
+use crate::proto::{self, Plaintext};
 use memmap2::Mmap;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// The bytes of a weights section. Cheap to clone.
+/// The bytes of a weights section, and the numbers of the model beside it. Cheap to clone.
 #[derive(Clone)]
-pub struct Weights(Storage);
+pub struct Weights {
+    section: Storage,
+    bases: Arc<Vec<Base>>,
+}
+
+/// Bases begin at multiples of this many bytes.
+const BASE_ALIGNMENT: u64 = 64;
 
 #[derive(Clone)]
 enum Storage {
@@ -24,9 +33,16 @@ impl fmt::Debug for Weights {
     }
 }
 
+impl From<Storage> for Weights {
+    fn from(section: Storage) -> Self {
+        let bases = Arc::default();
+        Weights { section, bases }
+    }
+}
+
 impl From<Vec<u8>> for Weights {
     fn from(bytes: Vec<u8>) -> Self {
-        Weights(Storage::Owned(Arc::new(bytes)))
+        Storage::Owned(Arc::new(bytes)).into()
     }
 }
 
@@ -55,6 +71,20 @@ pub enum WeightsError {
         /// Bytes there are.
         section: usize,
     },
+    /// A vector that takes elements of a matrix where numbers are wanted, or the other way round.
+    #[error("plaintext {index}: numbers and elements of a matrix are mixed up")]
+    Kind {
+        /// Its number.
+        index: u32,
+    },
+    /// Runs that are none.
+    #[error(
+        "plaintext {index}: its runs are not slots of a vector, ascending, each with an element"
+    )]
+    Runs {
+        /// Its number.
+        index: u32,
+    },
     /// An infinity or NaN.
     #[error("plaintext {index}: value {position} is not finite")]
     NotFinite {
@@ -69,12 +99,47 @@ impl Weights {
     /// The part `range` of a mapped file; `None` when the range leaves the file.
     pub fn mapped(map: Arc<Mmap>, range: Range<usize>) -> Option<Weights> {
         map.get(range.clone())?;
-        Some(Weights(Storage::Mapped(map, range)))
+        Some(Storage::Mapped(map, range).into())
+    }
+
+    /// The same with these bases.
+    pub fn with_bases(self, bases: Vec<Base>) -> Weights {
+        let bases = Arc::new(bases);
+        Weights { bases, ..self }
+    }
+
+    /// Numbers of the model, as [`Program.bases`](proto::Program) lists them.
+    pub fn bases(&self) -> &[Base] {
+        &self.bases
+    }
+
+    /// The list for `Program.bases`: with a folder, those that lie in files of the model stay there, and are found from that folder.
+    pub fn list_bases(&self, folder: Option<&Path>) -> Vec<proto::Base> {
+        let mut end = 0u64;
+        let mut list = Vec::with_capacity(self.bases.len());
+        for base in self.bases.iter() {
+            let (file, offset) = match (base.origin(), folder) {
+                (Some(origin), Some(folder)) => (file_name(&origin.file, folder), origin.offset),
+                _ => {
+                    let at = end.next_multiple_of(BASE_ALIGNMENT);
+                    end = at + base.bytes().len() as u64;
+                    (String::new(), at)
+                }
+            };
+            list.push(proto::Base {
+                kind: base.kind() as u32,
+                values: base.len() as u64,
+                offset,
+                file,
+                hash: base.hash().to_vec(),
+            });
+        }
+        list
     }
 
     /// The section.
     pub fn bytes(&self) -> &[u8] {
-        match &self.0 {
+        match &self.section {
             Storage::Owned(bytes) => bytes,
             Storage::Mapped(map, range) => map.get(range.clone()).unwrap_or(&[]),
         }
@@ -107,6 +172,12 @@ impl Weights {
 
     /// One vector as f64. Fails when it leaves the section or holds an infinity or NaN.
     pub fn vector(&self, plaintexts: &[Plaintext], index: u32) -> Result<Vec<f64>, WeightsError> {
+        if plaintexts
+            .get(index as usize)
+            .is_some_and(|p| !p.run.is_empty())
+        {
+            return Err(WeightsError::Kind { index });
+        }
         let raw = self.raw(plaintexts, index)?;
         let single = plaintexts.get(index as usize).is_some_and(|p| p.single);
         let values: Vec<f64> = if single {
@@ -142,6 +213,7 @@ pub struct WeightsBuilder {
     bytes: Vec<u8>,
     plaintexts: Vec<Plaintext>,
     known: BTreeMap<([u8; 32], bool), u32>,
+    bases: Vec<Base>,
 }
 
 impl WeightsBuilder {
@@ -152,33 +224,65 @@ impl WeightsBuilder {
 
     /// Adds a vector in f32 if `single`, else in f64, and returns its number for `Term.plaintext` and its like.
     pub fn push(&mut self, values: &[f64], single: bool) -> u32 {
-        let mut raw = Vec::with_capacity(values.len() * if single { 4 } else { 8 });
-        for v in values {
-            if single {
-                raw.extend_from_slice(&(*v as f32).to_le_bytes());
-            } else {
-                raw.extend_from_slice(&v.to_le_bytes());
+        self.push_parts(single, |part| part(values))
+    }
+
+    /// The same for a vector that is made part by part: large tables need not be held.
+    pub fn push_parts(&mut self, single: bool, parts: impl FnOnce(&mut dyn FnMut(&[f64]))) -> u32 {
+        let before = self.bytes.len();
+        let start = before.next_multiple_of(8);
+        self.bytes.resize(start, 0);
+        let mut length = 0;
+        let bytes = &mut self.bytes;
+        parts(&mut |values| {
+            length += values.len();
+            bytes.reserve(values.len() * if single { 4 } else { 8 });
+            for v in values {
+                if single {
+                    bytes.extend_from_slice(&(*v as f32).to_le_bytes());
+                } else {
+                    bytes.extend_from_slice(&v.to_le_bytes());
+                }
             }
-        }
+        });
         let next = self.plaintexts.len() as u32;
-        let key = (*blake3::hash(&raw).as_bytes(), single);
+        let raw = self.bytes.get(start..).unwrap_or(&[]);
+        let key = (*blake3::hash(raw).as_bytes(), single);
         let index = *self.known.entry(key).or_insert(next);
         if index == next {
-            let padding = self.bytes.len().next_multiple_of(8);
-            self.bytes.resize(padding, 0);
             self.plaintexts.push(Plaintext {
-                offset: self.bytes.len() as u64,
-                length: values.len() as u32,
+                offset: start as u64,
+                length: length as u32,
                 single,
+                run: Vec::new(),
             });
-            self.bytes.extend_from_slice(&raw);
+        } else {
+            self.bytes.truncate(before);
         }
         index
     }
 
+    /// Adds a vector of `length` slots that takes elements of matrices: slot, count, element and step of each run.
+    pub fn push_runs(&mut self, length: usize, run: Vec<i32>) -> u32 {
+        self.plaintexts.push(Plaintext {
+            offset: 0,
+            length: length as u32,
+            single: false,
+            run,
+        });
+        self.plaintexts.len() as u32 - 1
+    }
+
+    /// Adds numbers of the model and returns their place in `Program.bases`.
+    pub fn push_base(&mut self, base: Base) -> u32 {
+        self.bases.push(base);
+        self.bases.len() as u32 - 1
+    }
+
     /// The list for `Program.plaintexts`, and the section.
     pub fn finish(self) -> (Vec<Plaintext>, Weights) {
-        (self.plaintexts, self.bytes.into())
+        let weights = Weights::from(self.bytes);
+        (self.plaintexts, weights.with_bases(self.bases))
     }
 }
 
@@ -205,7 +309,7 @@ mod tests {
             let list = [Plaintext {
                 offset,
                 length,
-                single: false,
+                ..Plaintext::default()
             }];
             let found = weights.vector(&list, 0);
             assert!(matches!(found, Err(WeightsError::OutOfSection { .. })));

@@ -81,7 +81,7 @@ fn weights(graph: &TensorGraph) -> usize {
     let nodes = graph.topological().into_iter().map(|v| graph.node(v));
     nodes
         .map(|n| match &n.op {
-            TensorOp::Linear(l) => l.terms.iter().map(|t| t.weight.data.len()).sum(),
+            TensorOp::Linear(l) => l.terms.iter().map(|t| t.weight.elements()).sum(),
             _ => 0,
         })
         .sum()

@@ -1,25 +1,31 @@
 //! What `X.heron` keeps for `heron bisect`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::packed::layout::Layout;
 use heron_passes::ir::shape::Interval;
-use heron_passes::ir::tensor::TensorGraph;
+use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
+use heron_passes::ir::weight::{Bind, Numbered, Numbers};
 use heron_passes::sites::SiteRanges;
+use heron_schedule::base::Base;
 use serde::{Deserialize, Serialize};
 
 use super::matching::Match;
 use super::View;
+use crate::numbers::{base_of, ModelNumbers};
 
 /// Version of the record; others are refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is known before packing: the plaintext model, and which poly value is which of its values.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Plain {
     graph: Vec<u8>,
+    /// What the graph's weights are numbered by.
+    bases: Vec<Base>,
     sites: Vec<(String, Interval)>,
     matches: Vec<Match>,
 }
@@ -82,11 +88,34 @@ impl Plain {
     /// Keeps the model and what was matched. A model that cannot be stored (there is none) leaves an empty record.
     pub fn new(graph: &TensorGraph, sites: &SiteRanges, matches: Vec<Match>) -> Plain {
         let name = |v: &ValueId| graph.node(*v).name.clone();
+        let mut bases: Vec<Base> = Vec::new();
+        let mut numbered = graph.clone();
+        let mut number = |numbers: &Arc<dyn Numbers>| -> Option<Arc<dyn Numbers>> {
+            let base = base_of(numbers);
+            let place = |b: &Base| (b.bytes().as_ptr(), b.len());
+            let known = bases.iter().position(|b| place(b) == place(&base));
+            let index = known.unwrap_or(bases.len());
+            if known.is_none() {
+                bases.push(base);
+            }
+            Some(Arc::new(Numbered {
+                index: u32::try_from(index).ok()?,
+                len: numbers.len(),
+            }))
+        };
+        // There are fewer than 2^32.
+        let _ = rebase(&mut numbered, &mut number);
         Plain {
-            graph: postcard::to_stdvec(graph).unwrap_or_default(),
+            graph: postcard::to_stdvec(&numbered).unwrap_or_default(),
+            bases,
             sites: sites.0.iter().map(|(v, r)| (name(v), *r)).collect(),
             matches,
         }
+    }
+
+    /// The numbers that the model is made of: a schedule lists them first, in this order.
+    pub fn bases(&self) -> &[Base] {
+        &self.bases
     }
 
     /// The bytes for the file. `places`: for each levelled value the instructions and results that make its ciphertexts.
@@ -156,9 +185,28 @@ fn known(layouts: &mut Vec<Vec<Vec<i32>>>, layout: &Layout) -> u32 {
     }) as u32
 }
 
+/// Puts other numbers in place of those that weights and tables are made of; fails with those that `bind` does not know.
+fn rebase(graph: &mut TensorGraph, bind: &mut Bind<'_>) -> Result<(), Arc<dyn Numbers>> {
+    for v in graph.topological() {
+        match &mut graph.node_mut(v).op {
+            TensorOp::Linear(linear) => {
+                for term in &mut linear.terms {
+                    term.weight.rebase(bind)?;
+                }
+            }
+            TensorOp::Input {
+                client: ClientInput::Embedding { table, .. },
+                ..
+            } => table.rebase(bind)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl Record {
-    /// Reads a record; empty bytes are a missing one.
-    pub fn read(bytes: &[u8]) -> Result<Record, RecordError> {
+    /// Reads a record of a schedule with these bases; empty bytes are a missing one.
+    pub fn read(bytes: &[u8], bases: &[Base]) -> Result<Record, RecordError> {
         if bytes.is_empty() {
             return Err(RecordError::Missing);
         }
@@ -176,8 +224,15 @@ impl Record {
                 head.version
             )));
         }
-        let graph: TensorGraph =
+        let mut graph: TensorGraph =
             postcard::from_bytes(rest.get(length..).unwrap_or(&[])).map_err(decode)?;
+        let mut bind = |numbers: &Arc<dyn Numbers>| -> Option<Arc<dyn Numbers>> {
+            let numbered = numbers.as_any().downcast_ref::<Numbered>()?;
+            let base = bases.get(numbered.index as usize)?;
+            (base.len() == numbered.len).then(|| Arc::new(ModelNumbers(base.clone())) as _)
+        };
+        rebase(&mut graph, &mut bind)
+            .map_err(|_| damaged("its weights are not those of the schedule"))?;
         graph
             .verify()
             .map_err(|e| RecordError::Damaged(e.to_string()))?;

@@ -6,6 +6,7 @@ use heron_passes::ir::packed::layout::Layout;
 use heron_passes::ir::packed::Kernel;
 use heron_passes::ir::shape::Shape;
 use heron_passes::ir::tensor::ClientInput;
+use heron_passes::ir::weight::Weight;
 use heron_schedule::client::ClientGraph;
 use heron_schedule::proto::{self, BiasRef, Embedding, Port, PortCiphertext};
 
@@ -66,9 +67,9 @@ impl Emitter<'_> {
                     made.shape = dims(user_shape);
                     made.dtype = "int64".into();
                     made.embedding = Some(Embedding {
-                        vocabulary: table.rows as u32,
-                        cols: table.cols as u32,
-                        plaintext: self.weights.push(&table.data, false),
+                        vocabulary: table.rows() as u32,
+                        cols: table.cols() as u32,
+                        plaintext: self.table(table, false),
                     });
                     made.ciphertexts = places(layout, |e| i32::try_from(e).unwrap_or(-1));
                 }
@@ -103,17 +104,26 @@ impl Emitter<'_> {
         Some(graph.to_proto(&mut self.weights))
     }
 
+    /// All numbers of a matrix as one vector.
+    fn table(&mut self, table: &Weight, single: bool) -> u32 {
+        self.weights
+            .push_parts(single, |part| table.for_panels(|_, panel| part(panel)))
+    }
+
     /// Leaves the head to the client.
     pub(super) fn client_head(&mut self, head: &ClientHead, port: &mut Port) {
-        let exact = head.weight.data.iter().all(|&x| f64::from(x as f32) == x);
-        let weight = self.weights.push(&head.weight.data, exact);
+        let mut exact = true;
+        head.weight.for_panels(|_, panel| {
+            exact &= panel.iter().all(|&x| f64::from(x as f32) == x);
+        });
+        let weight = self.table(&head.weight, exact);
         let bias = head.bias.as_ref().map(|b| BiasRef {
             plaintext: self.weights.push(&b.data, false),
         });
         port.head = Some(proto::Head {
             weight,
             bias,
-            cols: head.weight.cols as u32,
+            cols: head.weight.cols() as u32,
             shape: dims(&head.output),
         });
     }

@@ -94,7 +94,7 @@ fn value(kind: &str, c: &[u8]) -> f64 {
     wide[..c.len()].copy_from_slice(c);
     let u = u64::from_le_bytes(wide);
     match kind {
-        "f2" => crate::onnx::half(u as u16),
+        "f2" => heron_schedule::base::half(u as u16),
         "f4" => f64::from(f32::from_bits(u as u32)),
         "f8" => f64::from_bits(u),
         "i1" => f64::from(u as u8 as i8),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use heron_schedule::client::{Function, Reduction};
 
-use super::nd::{count, Nd};
+use super::nd::{count, Data, Nd};
 use super::view::{At, Co, Sym, Val, NONE};
 
 /// Elementwise functions of one argument.
@@ -94,7 +94,7 @@ pub(super) enum Kind {
     /// [M, K] · constant [K, N].
     MatConst {
         a: Sym,
-        w: Rc<Vec<f64>>,
+        w: Data,
         k: usize,
     },
     /// [B, M, K] · [B, K, N].

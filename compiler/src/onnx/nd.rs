@@ -1,12 +1,84 @@
 //! Constants: dense arrays of f64 (integers and booleans included, exact to 2^53).
 
+use std::cell::OnceCell;
+use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use heron_passes::ir::shape::Matrix;
+use heron_passes::ir::weight::{Weight, LARGE};
+use heron_schedule::base::Base;
+
+use crate::numbers::ModelNumbers;
+
+/// The elements of a constant. Those of a large weight are decoded when they are first looked at; most never are.
+#[derive(Clone, Debug)]
+pub(super) struct Data(Rc<Elements>);
+
+#[derive(Debug)]
+struct Elements {
+    base: Option<Base>,
+    decoded: OnceCell<Rc<Vec<f64>>>,
+}
+
+impl Data {
+    /// The numbers of a file; worth it from [`LARGE`] on.
+    pub(super) fn stored(base: Base) -> Data {
+        Data(Rc::new(Elements {
+            base: Some(base),
+            decoded: OnceCell::new(),
+        }))
+    }
+
+    /// All elements, decoded.
+    pub(super) fn rc(&self) -> &Rc<Vec<f64>> {
+        self.0.decoded.get_or_init(|| {
+            let base = self.0.base.as_ref();
+            let mut all = vec![0.0; base.map_or(0, Base::len)];
+            base.iter().for_each(|b| b.fill(0, &mut all));
+            Rc::new(all)
+        })
+    }
+
+    /// The elements as a matrix of `cols` columns: large ones stay where they are.
+    pub(super) fn weight(&self, rows: usize, cols: usize) -> Weight {
+        let base = self.0.base.as_ref().filter(|b| b.len() >= LARGE);
+        let kept = base.and_then(|b| Weight::stored(Arc::new(ModelNumbers(b.clone())), cols));
+        kept.unwrap_or_else(|| {
+            let data = self.to_vec();
+            Matrix { rows, cols, data }.into()
+        })
+    }
+}
+
+impl From<Vec<f64>> for Data {
+    fn from(all: Vec<f64>) -> Data {
+        Data(Rc::new(Elements {
+            base: None,
+            decoded: OnceCell::from(Rc::new(all)),
+        }))
+    }
+}
+
+impl Deref for Data {
+    type Target = Vec<f64>;
+
+    fn deref(&self) -> &Vec<f64> {
+        self.rc()
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Data) -> bool {
+        Rc::ptr_eq(&self.0, &other.0) || **self == **other
+    }
+}
 
 /// A constant array, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Nd {
     pub(super) shape: Vec<usize>,
-    pub(super) data: Rc<Vec<f64>>,
+    pub(super) data: Data,
     /// Whether the type is an integer or boolean one: division truncates.
     pub(super) integer: bool,
 }
@@ -15,7 +87,7 @@ impl Nd {
     pub(super) fn new(shape: Vec<usize>, data: Vec<f64>, integer: bool) -> Nd {
         Nd {
             shape,
-            data: Rc::new(data),
+            data: data.into(),
             integer,
         }
     }

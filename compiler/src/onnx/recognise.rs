@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use heron_passes::ir::graph::ValueId;
-use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
+use heron_passes::ir::shape::{LayerKind, Shape};
 use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_schedule::client::ClientGraph;
 
@@ -410,11 +410,7 @@ impl Lowerer<'_> {
                 let (rows, cols) = (expr.shape[0], expr.shape[1]);
                 let client = ClientInput::Embedding {
                     user_shape,
-                    table: Matrix {
-                        rows: table.shape[0],
-                        cols: table.shape[1],
-                        data: table.data.to_vec(),
-                    },
+                    table: table.data.weight(table.shape[0], table.shape[1]),
                 };
                 let layer = self.layer(e, "", LayerKind::Embed, &[]);
                 let value = self.graph.add(

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use heron_passes::ir::weight::LARGE;
+use heron_schedule::base::{brain, half, Base, FloatKind};
 use memmap2::{Mmap, MmapOptions};
 use tract_onnx::pb;
 
 use super::error::ErrorKind;
-use super::nd::Nd;
+use super::nd::{Data, Nd};
 use super::proto::{refuse, Check, MAX_WEIGHT};
 
 /// Bytes per element of the types that are read.
@@ -182,26 +185,61 @@ fn external_place(t: &pb::TensorProto, dir: &Path) -> Check<(PathBuf, u64, Optio
     Ok((file, number("offset")?.unwrap_or(0), number("length")?))
 }
 
-/// Decodes a checked tensor. Fails on NaN, and on infinity unless it is a
+/// Decodes a checked tensor; large floats stay where they are until they are looked at. Fails on NaN, and on infinity unless it is a
 /// `constant` of a node (attention masks hold −∞).
 pub(super) fn decode_tensor(t: &pb::TensorProto, dir: &Path, constant: bool) -> Check<Nd> {
     let n = elements(t)?;
     let shape: Vec<usize> = t.dims.iter().map(|&d| d as usize).collect();
-    let external;
-    let raw: &[u8] = if t.data_location == Some(1) {
-        let (file, offset, _) = external_place(t, dir)?;
-        external = map_slice(&file, offset, n * width(t.data_type).unwrap_or(8)).map_err(|e| {
-            refuse(
-                ErrorKind::ExternalData,
-                &t.name,
-                format!("{}: {e}", file.display()),
-                "copy the weight file again",
-            )
-        })?;
-        &external
-    } else {
-        &t.raw_data
+    let integer = !matches!(t.data_type, 1 | 10 | 11 | 16);
+    let bad = |found: f64| {
+        refuse(
+            ErrorKind::NonFinite,
+            &t.name,
+            format!("holds {found}"),
+            "training may have diverged: use finite weights",
+        )
     };
+    let external = match t.data_location {
+        Some(1) => {
+            let (file, offset, _) = external_place(t, dir)?;
+            let map = map_slice(&file, offset, n * width(t.data_type).unwrap_or(8));
+            let map = map.map_err(|e| {
+                refuse(
+                    ErrorKind::ExternalData,
+                    &t.name,
+                    format!("{}: {e}", file.display()),
+                    "copy the weight file again",
+                )
+            })?;
+            Some((Arc::new(map), file, offset))
+        }
+        _ => None,
+    };
+    let raw: &[u8] = match &external {
+        Some((map, ..)) => map,
+        None => &t.raw_data,
+    };
+    let kind = u32::try_from(t.data_type).ok();
+    if let (Some(kind), true) = (kind.and_then(FloatKind::from_number), n >= LARGE) {
+        let base = match &external {
+            Some((map, file, offset)) => {
+                let holder: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::clone(map) as _;
+                Base::new(kind, holder, 0..map.len()).map(|b| b.from_file(file, *offset))
+            }
+            // Numbers that are not raw are decoded below.
+            None => Base::new(kind, Arc::new(raw.to_vec()), 0..raw.len()),
+        };
+        if let Some(base) = base.filter(|b| b.len() == n) {
+            return match base.not_finite() {
+                Some(found) if found.is_nan() || !constant => Err(bad(found)),
+                _ => Ok(Nd {
+                    shape,
+                    data: Data::stored(base),
+                    integer,
+                }),
+            };
+        }
+    }
     let data: Vec<f64> = if raw.is_empty() {
         match t.data_type {
             1 => t.float_data.iter().map(|&x| f64::from(x)).collect(),
@@ -214,22 +252,16 @@ pub(super) fn decode_tensor(t: &pb::TensorProto, dir: &Path, constant: bool) -> 
     } else {
         from_bytes(raw, t.data_type)
     };
-    let integer = !matches!(t.data_type, 1 | 10 | 11 | 16);
-    if let Some(bad) = data
+    if let Some(found) = data
         .iter()
         .find(|x| x.is_nan() || (x.is_infinite() && !constant))
     {
-        return Err(refuse(
-            ErrorKind::NonFinite,
-            &t.name,
-            format!("holds {bad}"),
-            "training may have diverged: use finite weights",
-        ));
+        return Err(bad(*found));
     }
     Ok(Nd::new(shape, data, integer))
 }
 
-/// Part of a file, mapped: its pages are read once, while they are decoded, and need no memory of their own.
+/// Part of a file, mapped: its pages are read when they are needed, and are the file system's to take back.
 fn map_slice(path: &Path, offset: u64, len: usize) -> std::io::Result<Mmap> {
     let file = fs::File::open(path)?;
     if offset
@@ -238,8 +270,8 @@ fn map_slice(path: &Path, offset: u64, len: usize) -> std::io::Result<Mmap> {
     {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-    // SAFETY: the map is read-only, private to this process and dropped before the function that asked for it returns; another program
-    // truncating the file meanwhile would end this process, as it would any reader of a mapped file.
+    // SAFETY: the map is read-only and private to this process; another program truncating the file meanwhile would end this process, as
+    // it would any reader of a mapped file.
     unsafe { MmapOptions::new().offset(offset).len(len).map(&file) }
 }
 
@@ -274,21 +306,4 @@ fn from_bytes(raw: &[u8], data_type: i32) -> Vec<f64> {
         3 => raw.iter().map(|&b| f64::from(b as i8)).collect(),
         _ => raw.iter().map(|&b| f64::from(b)).collect(),
     }
-}
-
-/// IEEE 754 binary16 to f64.
-pub(crate) fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let exponent = i32::from((bits >> 10) & 31);
-    let fraction = f64::from(bits & 1023) / 1024.0;
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-14),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        e => (1.0 + fraction) * 2f64.powi(e - 15),
-    }
-}
-
-fn brain(bits: u16) -> f64 {
-    f64::from(f32::from_bits(u32::from(bits) << 16))
 }

@@ -27,7 +27,7 @@ fn graph(epsilon: f64) -> TensorGraph {
     };
     let term = LinearTerm {
         rows: RowMap::Identity,
-        weight,
+        weight: weight.into(),
         post: None,
     };
     let linear = Linear {

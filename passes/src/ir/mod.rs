@@ -9,3 +9,4 @@ pub mod shape;
 pub mod stored;
 pub mod tensor;
 pub mod text;
+pub mod weight;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
 use super::shape::Matrix;
+use super::weight::Weight;
 
 /// A tensor graph.
 pub type TensorGraph = Graph<TensorOp>;
@@ -35,7 +36,7 @@ pub struct LinearTerm {
     /// Which rows are read.
     pub rows: RowMap,
     /// (in_cols × out_cols).
-    pub weight: Matrix,
+    pub weight: Weight,
     /// (out_rows × out_cols) factors, for instance the cosines of a rotary embedding.
     pub post: Option<Matrix>,
 }
@@ -65,7 +66,7 @@ pub enum ClientInput {
         /// Shape of the user's tensor for one input, without the batch axis: one id per row.
         user_shape: Vec<usize>,
         /// (vocabulary × cols).
-        table: Matrix,
+        table: Weight,
     },
 }
 

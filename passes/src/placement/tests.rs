@@ -106,7 +106,8 @@ fn random_graph(seed: u64) -> PackedGraph {
         let bound = (below(4) > 0).then_some(1.0);
         let linear = |babies: usize| {
             let outs = (0..n).map(|k| LinearOut {
-                giants: vec![(
+                matrix: None,
+                giants: Arc::new(vec![(
                     0,
                     (0..babies)
                         .map(|baby| LinearTerm {
@@ -116,7 +117,7 @@ fn random_graph(seed: u64) -> PackedGraph {
                             compact: false,
                         })
                         .collect(),
-                )],
+                )]),
                 bias: None,
             });
             Kernel::Linear(Arc::new(outs.collect()))
@@ -498,7 +499,8 @@ fn blocks(layers: usize) -> PackedGraph {
             compact: false,
         });
         let out = LinearOut {
-            giants: vec![(0, terms.collect())],
+            giants: Arc::new(vec![(0, terms.collect())]),
+            matrix: None,
             bias: None,
         };
         Kernel::Linear(Arc::new(vec![out]))

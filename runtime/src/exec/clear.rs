@@ -112,6 +112,15 @@ fn rotated(x: &[f64], step: i32) -> Slots {
 
 /// acc\[v·batch + b\] += vector\[v\] · x\[v·batch + b\], the vector repeating.
 fn multiply_add(acc: &mut [f64], vector: &[f64], x: &[f64], batch: usize) {
+    if batch == 1 && vector.len() >= 8 {
+        // Period by period, as one loop without a wrap.
+        let periods = acc.chunks_mut(vector.len()).zip(x.chunks(vector.len()));
+        for (acc, x) in periods {
+            let rows = acc.iter_mut().zip(x).zip(vector);
+            rows.for_each(|((a, x), p)| *a += p * x);
+        }
+        return;
+    }
     let rows = acc.chunks_exact_mut(batch).zip(x.chunks_exact(batch));
     for ((a, x), p) in rows.zip(vector.iter().cycle()) {
         for (a, x) in a.iter_mut().zip(x) {
@@ -182,7 +191,7 @@ impl Executor for Clear<'_> {
                             _ => babies.get(&(term.src, step)),
                         };
                         let x = x.ok_or_else(|| ExecError::Inputs("no such source".into()))?;
-                        let vector = self.schedule.vector(term.plaintext)?;
+                        let vector = self.schedule.factors(op.matrix, term.plaintext)?;
                         multiply_add(&mut inner, &vector, x, batch);
                     }
                     let turned = rotated(&inner, giant.step);

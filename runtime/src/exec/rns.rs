@@ -142,12 +142,13 @@ impl<'a, B: Transfer> Rns<'a, B> {
         op.out.iter().map(|o| step(o.step)).collect()
     }
 
-    fn diagonals<'b>(&'b self, scale: Scale, plan: &'b Plan) -> Diagonals<'b, B> {
+    fn diagonals<'b>(&'b self, scale: Scale, plan: &'b Plan, matrix: u32) -> Diagonals<'b, B> {
         Diagonals {
             schedule: self.schedule,
             evaluator: self.evaluator,
             encoder: self.encoder,
             vectors: &plan.vectors,
+            matrix,
             scale,
             encoded: AtomicU64::new(0),
             imagine: self.imagine,
@@ -157,7 +158,7 @@ impl<'a, B: Transfer> Rns<'a, B> {
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
         let started = Instant::now();
         let none = Plan::default();
-        let diagonals = self.diagonals(ct.scale(), &none);
+        let diagonals = self.diagonals(ct.scale(), &none, 0);
         let plaintext = diagonals.whole(index, ct.level(), Basis::Row)?;
         self.parts.encoded += 1;
         self.parts.encoding += started.elapsed().as_secs_f64();
@@ -171,6 +172,8 @@ struct Diagonals<'a, B: Backend> {
     evaluator: &'a Evaluator<B>,
     encoder: &'a Encoder,
     vectors: &'a [Vector],
+    /// As in the linear step.
+    matrix: u32,
     scale: Scale,
     encoded: AtomicU64,
     imagine: Option<Imagine<B>>,
@@ -181,7 +184,8 @@ impl<B: Transfer> Diagonals<'_, B> {
     fn slots(&self, index: u32) -> Vec<f64> {
         let batch = self.schedule.program().batch.max(1) as usize;
         // The schedule was verified: every plaintext it names lies in the weights section.
-        let vector = self.schedule.vector(index).unwrap_or_default();
+        let vector = self.schedule.factors(self.matrix, index);
+        let vector = vector.unwrap_or_default();
         vector
             .iter()
             .flat_map(|&v| std::iter::repeat_n(v, batch))
@@ -321,7 +325,7 @@ impl<B: Transfer> Executor for Rns<'_, B> {
         let params = self.schedule.params();
         let scale = params.plaintext_scale(level(op.level_in))?;
         let plan = Plan::new(op, params.slots());
-        let diagonals = self.diagonals(scale, &plan);
+        let diagonals = self.diagonals(scale, &plan, op.matrix);
         let mut spent = LinearTimes::default();
         let pairs = folded_sources(self.evaluator, op, sources)?;
         let folded: Vec<&Self::Ct> = pairs.iter().collect();

@@ -237,6 +237,7 @@ fn mapped(folding: Folding) -> Schedule {
             out: vec![rotated(4, 1), rotated(12, 2)],
         });
         let linear = Op::Linear(Linear {
+            matrix: 0,
             src: vec![0, 1, 2],
             level_in: 7,
             out: vec![

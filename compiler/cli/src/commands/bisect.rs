@@ -36,7 +36,7 @@ pub fn run(args: &Bisect, quiet: bool) -> Outcome {
     let damaged = |e: heron_compiler::bisect::record::RecordError| {
         Failure::new("malformed", e.to_string()).at(&args.schedule)
     };
-    let record = Record::read(schedule.record()).map_err(damaged)?;
+    let record = Record::read(schedule.record(), schedule.weights().bases()).map_err(damaged)?;
     let report = of_schedule(&schedule).at(&args.schedule)?;
     let program = schedule.program().clone();
     let arrays = npz::read(&args.input)?;

@@ -7,15 +7,10 @@ use crate::depth_report::units::{bytes, float, seconds, show};
 use crate::failure::{Failure, Outcome};
 use crate::frontend;
 use heron_schedule::Schedule;
+use std::path::Path;
 
 /// Writes X.heron, and X.client beside it.
 pub fn run(args: &Compile, quiet: bool) -> Outcome {
-    if args.weights == WeightsPlace::External {
-        return Err(Failure::not_yet(
-            "--weights external",
-            "keep the weights inside",
-        ));
-    }
     let mut progress = Progress::new(quiet);
     if let Some((name, sizes)) = &args.sweep {
         return super::sweep::run(args, name, sizes, &mut progress);
@@ -25,7 +20,11 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
         return Err(Failure::new("mismatch", message));
     };
     progress.note(&format!("compiling {}", args.model.display()));
-    let compiled = frontend::compile(&args.model, &args.options, args.dump_ir.as_deref())?;
+    let mut options = args.options.clone();
+    if args.weights == WeightsPlace::External {
+        options.external = Some(output.parent().unwrap_or(Path::new("")).to_path_buf());
+    }
+    let compiled = frontend::compile(&args.model, &options, args.dump_ir.as_deref())?;
     let schedule = &compiled.schedule;
     warn_if_insecure(schedule.params());
     if let Some(warning) = frontend::too_inaccurate(schedule.program(), args.options.tolerance) {
@@ -64,7 +63,7 @@ pub fn run(args: &Compile, quiet: bool) -> Outcome {
     Ok(())
 }
 
-/// What a run will take and what files will be, in one line.
+/// What a run will take and what files will be, and by which primitives, whose prices were measured or are a model's.
 fn estimate(schedule: &Schedule) -> Outcome<String> {
     let report = super::report::of_schedule(schedule)?;
     let estimate = &report["estimate"];
@@ -76,5 +75,18 @@ fn estimate(schedule: &Schedule) -> Outcome<String> {
         items.push(format!("{} of memory", bytes(b)));
     }
     let files = text::files(&estimate["file_bytes"]);
-    Ok(format!("{}; {}", items.join(", "), files.join(", ")))
+    let basis = match estimate["measured"].as_bool() {
+        Some(true) => format!("measured: {}", show(&estimate["basis"])),
+        _ => format!("modelled, not measured: {}", show(&estimate["basis"])),
+    };
+    let primitives = text::by_primitive(&report).into_iter();
+    let primitives: Vec<String> = primitives
+        .map(|(kind, s)| format!("{kind} {}", seconds(s)))
+        .collect();
+    Ok(format!(
+        "{}; {}\nof which {}; prices {basis}",
+        items.join(", "),
+        files.join(", "),
+        primitives.join(", ")
+    ))
 }

@@ -77,7 +77,7 @@ pub(super) fn together(a: &Val, b: &Val) -> Step<(Val, Val)> {
 fn factors(c: &Nd) -> Co {
     match c.uniform() {
         Some(x) => Co::All(x),
-        None => Co::Each(c.data.clone()),
+        None => Co::Each(c.data.rc().clone()),
     }
 }
 

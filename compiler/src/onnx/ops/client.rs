@@ -177,7 +177,7 @@ fn lookup(call: &Call, exprs: &mut Exprs) -> Step<Option<Val>> {
     limit(&shape, MAX_VALUE)?;
     let n = ids.len();
     let op = ClientOp::Lookup {
-        table: table.data.clone(),
+        table: table.data.rc().clone(),
         cols,
     };
     let rows = exprs.client(vec![n, cols], op, vec![ids.reshaped(vec![n])]);
@@ -244,7 +244,7 @@ fn elements(call: &Call, exprs: &mut Exprs) -> Step<Option<Val>> {
         place = add(&place, &scale(&wrapped, own[k] as f64), exprs)?;
     }
     let op = ClientOp::Lookup {
-        table: data.data.clone(),
+        table: data.data.rc().clone(),
         cols: 1,
     };
     let found = exprs.client(vec![n, 1], op, vec![place.to_sym()]);

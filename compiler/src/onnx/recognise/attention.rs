@@ -442,13 +442,9 @@ impl Lowerer<'_> {
                 mix.data[i * keys + j] = f64::from(i == j) - 1.0 / keys as f64;
             }
         }
-        let mut weight = Matrix::zeros(cols, cols);
-        for c in 0..cols {
-            weight.data[c * cols + c] = 1.0;
-        }
         let term = heron_passes::ir::tensor::LinearTerm {
             rows: heron_passes::ir::tensor::RowMap::Mix(mix),
-            weight,
+            weight: heron_passes::ir::weight::Weight::identity(cols),
             post: None,
         };
         self.push_linear(e, LayerKind::Matmul, value, vec![term], None, keys, cols)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
 use heron_passes::ir::tensor::{Linear, LinearTerm, TensorOp};
+use heron_passes::ir::weight::{Choice, Weight};
 
 use super::terms::{row_map, shrink_bias, slots_of, Part};
 use super::{Lowerer, Placed, Step};
@@ -22,11 +23,28 @@ struct Source {
     /// Row of the value for each m.
     row: Vec<usize>,
     /// (cols × n).
-    weight: Matrix,
+    weight: Weight,
     /// Per (m, n).
     bias: Option<Matrix>,
     /// Rows that hold only zeros, so that reading them is reading nothing.
     zero: Vec<bool>,
+}
+
+/// Summands (column of the result, column of the source, factor) as a choice of columns, if each column has one at most.
+fn choice(summands: &[(usize, usize, f64)], n: usize, cols: usize) -> Option<Choice> {
+    let mut choice = Choice {
+        rows: n,
+        from: vec![0; cols],
+        factor: vec![0.0; cols],
+    };
+    let mut seen = vec![false; cols];
+    for (col, j, factor) in summands {
+        if std::mem::replace(&mut seen[*col], true) {
+            return None;
+        }
+        (choice.from[*col], choice.factor[*col]) = (*j as u32, *factor);
+    }
+    Some(choice)
 }
 
 /// Row per output row, and which slot of terms with factors.
@@ -94,12 +112,7 @@ impl Lowerer<'_> {
             }
             Kind::Sum { a, l } => {
                 let rows = a.len() / l.max(1);
-                (
-                    a.reshaped(vec![rows, l]),
-                    std::rc::Rc::new(vec![1.0; l]),
-                    l,
-                    1,
-                )
+                (a.reshaped(vec![rows, l]), vec![1.0; l].into(), l, 1)
             }
             _ => return Err(self.refuse(base, "not a linear map", "")),
         };
@@ -114,11 +127,7 @@ impl Lowerer<'_> {
         if let Some(v) = self.mixed_tokens(view, base, (&a, &w, m, k, n), &parts, &bias)? {
             return Ok(v);
         }
-        let weight = Matrix {
-            rows: k,
-            cols: n,
-            data: w.to_vec(),
-        };
+        let weight = w.weight(k, n);
         let source = match self.folded_source(&a, &weight)? {
             Some(s) => s,
             None => {
@@ -203,7 +212,7 @@ impl Lowerer<'_> {
     }
 
     /// A source that reads a placed value directly, its rearrangement folded into the weight; `None` if it does not fold.
-    fn folded_source(&mut self, a: &Sym, weight: &Matrix) -> Step<Option<Source>> {
+    fn folded_source(&mut self, a: &Sym, weight: &Weight) -> Step<Option<Source>> {
         let Some(e) = a.single() else { return Ok(None) };
         let foldable = !matches!(
             self.get(e).kind,
@@ -238,26 +247,37 @@ impl Lowerer<'_> {
         if (0..m * k).any(|i| a.mul.at(i) != a.mul.at(i % k)) {
             return Ok(None);
         }
-        let n = weight.cols;
-        let mut folded = Matrix::zeros(cols, n);
-        for j in 0..k {
-            let f = a.mul.at(j) * placed.factor;
-            for c in 0..n {
-                folded.data[col[j] * n + c] += f * weight.data[j * n + c];
+        let n = weight.cols();
+        let factor = |j: usize| a.mul.at(j) * placed.factor;
+        let folded = match weight {
+            Weight::Dense(weight) => {
+                let mut folded = Matrix::zeros(cols, n);
+                for j in 0..k {
+                    for c in 0..n {
+                        folded.data[col[j] * n + c] += factor(j) * weight.data[j * n + c];
+                    }
+                }
+                folded.into()
             }
-        }
+            weight => {
+                let straight = cols == k && (0..k).all(|j| col[j] == j && factor(j) == 1.0);
+                let moves = Choice {
+                    rows: cols,
+                    from: col.iter().map(|c| *c as u32).collect(),
+                    factor: (0..k).map(factor).collect(),
+                };
+                match straight {
+                    true => weight.clone(),
+                    false => Weight::Choice(moves).then(weight),
+                }
+            }
+        };
         let bias = match a.add.uniform() {
             Some(0.0) => None,
             _ => {
                 let mut b = Matrix::zeros(m, n);
-                for i in 0..m {
-                    for j in 0..k {
-                        let f = a.add.at(i * k + j);
-                        for c in 0..n {
-                            b.data[i * n + c] += f * weight.data[j * n + c];
-                        }
-                    }
-                }
+                let added: Vec<f64> = (0..m * k).map(|i| a.add.at(i)).collect();
+                weight.add_product(&added, m, &mut b.data);
                 Some(b)
             }
         };
@@ -277,16 +297,12 @@ impl Lowerer<'_> {
         let Shape::Matrix { rows, cols } = self.graph.node(placed.value).shape else {
             return Err(self.refuse(e, "attention weights are used outside A·V", ""));
         };
-        let mut identity = Matrix::zeros(cols, cols);
-        for c in 0..cols {
-            identity.data[c * cols + c] = 1.0;
-        }
         let source = Source {
             value: placed.value,
             rows,
             cols,
             row: (0..rows).collect(),
-            weight: identity,
+            weight: Weight::identity(cols),
             bias: None,
             zero: vec![false; rows],
         };
@@ -373,16 +389,29 @@ impl Lowerer<'_> {
             }
         }
         // Row by row: columns of large matrices are far apart in memory.
-        let fill = |summands: Vec<Summand>| {
+        let fill = |summands: Vec<Summand>| -> Weight {
+            if !matches!(source.weight, Weight::Dense(_)) {
+                if let Some(choice) = choice(&summands, n, c) {
+                    return source.weight.then(&Weight::Choice(choice));
+                }
+            }
+            let from;
+            let from = match &source.weight {
+                Weight::Dense(m) => m,
+                weight => {
+                    from = weight.dense();
+                    &from
+                }
+            };
             let mut weight = Matrix::zeros(source.cols, c);
             for i in 0..source.cols {
                 for (col, j, f) in &summands {
-                    weight.data[i * c + col] += f * source.weight.data[i * n + j];
+                    weight.data[i * c + col] += f * from.data[i * n + j];
                 }
             }
-            weight
+            weight.into()
         };
-        let terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)> = terms
+        let terms: BTreeMap<TermKey, (Weight, Option<Matrix>)> = terms
             .into_iter()
             .map(|(key, (summands, post))| (key, (fill(summands), post)))
             .collect();
@@ -399,10 +428,10 @@ impl Lowerer<'_> {
     /// Columns with factors of 1 everywhere join the first term with the same rows that has factors.
     fn merge(
         &self,
-        terms: BTreeMap<TermKey, (Matrix, Option<Matrix>)>,
+        terms: BTreeMap<TermKey, (Weight, Option<Matrix>)>,
         from: usize,
     ) -> Vec<LinearTerm> {
-        let mut out: Vec<(Vec<Option<usize>>, Matrix, Option<Matrix>)> = Vec::new();
+        let mut out: Vec<(Vec<Option<usize>>, Weight, Option<Matrix>)> = Vec::new();
         let mut plain = Vec::new();
         for ((rows, _), (weight, post)) in terms {
             match post {
@@ -411,20 +440,16 @@ impl Lowerer<'_> {
             }
         }
         for (rows, weight) in plain {
-            let used = |w: &Matrix, c: usize| (0..w.rows).any(|r| w.at(r, c) != 0.0);
+            let cols = weight.cols();
             let host = out.iter_mut().find(|(r, w, p)| {
-                *r == rows
-                    && p.is_some()
-                    && (0..weight.cols).all(|c| !used(&weight, c) || !used(w, c))
+                *r == rows && p.is_some() && (0..cols).all(|c| !weight.uses(c) || !w.uses(c))
             });
             match host {
                 Some((_, w, Some(p))) => {
-                    for c in (0..weight.cols).filter(|&c| used(&weight, c)) {
-                        for r in 0..weight.rows {
-                            w.data[r * weight.cols + c] = weight.at(r, c);
-                        }
+                    w.take_columns(&weight);
+                    for c in (0..cols).filter(|&c| weight.uses(c)) {
                         for r in 0..p.rows {
-                            p.data[r * weight.cols + c] = 1.0;
+                            p.data[r * cols + c] = 1.0;
                         }
                     }
                 }

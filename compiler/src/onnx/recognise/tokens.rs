@@ -7,6 +7,7 @@ use heron_passes::ir::tensor::{LinearTerm, RowMap};
 use super::terms::{shrink_bias, Part};
 use super::{Lowerer, Placed, Step};
 use crate::onnx::expr::Kind;
+use crate::onnx::nd::Data;
 use crate::onnx::view::{Sym, NONE};
 
 impl Lowerer<'_> {
@@ -15,7 +16,7 @@ impl Lowerer<'_> {
         &mut self,
         view: &Sym,
         base: u32,
-        (a, w, m, k, n): (&Sym, &[f64], usize, usize, usize),
+        (a, w, m, k, n): (&Sym, &Data, usize, usize, usize),
         parts: &[Vec<Part>],
         bias: &[f64],
     ) -> Step<Option<ValueId>> {
@@ -115,7 +116,7 @@ impl Lowerer<'_> {
         }
         let term = LinearTerm {
             rows: RowMap::Mix(mix),
-            weight,
+            weight: weight.into(),
             post: None,
         };
         let bias = shrink_bias(bias, t, c);

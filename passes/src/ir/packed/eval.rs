@@ -54,10 +54,10 @@ pub fn gather(layout: &Layout, cts: &[Slots], count: usize) -> (Vec<f64>, f64) {
 
 fn linear(out: &LinearOut, sources: &[&Slots], plaintexts: &Plaintexts, n: usize) -> Slots {
     let mut sum = vec![0.0; n];
-    for (giant, terms) in &out.giants {
+    for (giant, terms) in out.giants.iter() {
         let mut inner = vec![0.0; n];
         for term in terms {
-            let p = plaintexts.get(term.plaintext);
+            let p = plaintexts.get(term.plaintext, out.matrix);
             let Some(source) = sources.get(term.source) else {
                 continue;
             };
@@ -71,7 +71,7 @@ fn linear(out: &LinearOut, sources: &[&Slots], plaintexts: &Plaintexts, n: usize
         }
     }
     if let Some(bias) = out.bias {
-        let b = plaintexts.get(bias);
+        let b = plaintexts.get(bias, None);
         for (i, s) in sum.iter_mut().enumerate() {
             *s += b[i % b.len()];
         }

@@ -9,13 +9,19 @@ pub(in crate::ir) mod parse;
 pub mod print;
 pub(in crate::ir) mod verify;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::graph::{Graph, ValueId};
 use super::poly::Approximation;
 use super::tensor::ClientInput;
+use super::weight::Weight;
 use layout::{Geometry, Layout};
+
+/// Index of a matrix in [`Plaintexts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MatrixId(pub usize);
 
 /// Index into [`Plaintexts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,11 +30,99 @@ pub struct PlaintextId(pub usize);
 /// Plaintext vectors over virtual slots, one period each, no two equal. A clone shares the vectors.
 #[derive(Clone, Debug, Default)]
 pub struct Plaintexts {
-    vectors: Vec<Arc<[f64]>>,
+    vectors: Vec<Vector>,
     /// Hash → vectors with it.
     known: HashMap<u64, Vec<usize>>,
+    elements: HashMap<Arc<Elements>, PlaintextId>,
+    matrices: Vec<Arc<Weight>>,
     plans: HashMap<Vec<u64>, Vec<KnownPlan>>,
     derived: HashMap<Vec<u64>, Vec<Derived>>,
+}
+
+/// A plaintext vector, one period.
+#[derive(Clone, Debug)]
+enum Vector {
+    /// Its numbers.
+    Numbers(Arc<[f64]>),
+    /// Elements of a matrix, which the linear map names.
+    Elements(Arc<Elements>),
+}
+
+/// Slots `slot`, `slot + 1`, … hold elements `element`, `element + step`, … of a matrix, numbered row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// The first slot.
+    pub slot: u32,
+    /// How many slots.
+    pub count: u32,
+    /// The element in the first slot.
+    pub element: u32,
+    /// From element to element.
+    pub step: i32,
+}
+
+/// Which elements of a matrix a vector takes; 0 in every other slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Elements {
+    /// Slots, a power of two.
+    pub period: usize,
+    /// Slots ascending.
+    pub runs: Vec<Run>,
+}
+
+impl Elements {
+    /// Of one number per slot: an element counted from 1, or 0 for none.
+    fn of(numbers: &[f64]) -> Elements {
+        let mut runs: Vec<Run> = Vec::new();
+        for (number, slot) in numbers.iter().zip(0u32..) {
+            if *number < 1.0 {
+                continue;
+            }
+            let element = *number as u32 - 1;
+            if let Some(run) = runs.last_mut().filter(|r| r.slot + r.count == slot) {
+                let step = i64::from(element) - i64::from(run.element);
+                let next = i64::from(run.step) * i64::from(run.count);
+                if run.count == 1 {
+                    if let Ok(step) = i32::try_from(step) {
+                        (run.step, run.count) = (step, 2);
+                        continue;
+                    }
+                } else if step == next {
+                    run.count += 1;
+                    continue;
+                }
+            }
+            runs.push(Run {
+                slot,
+                count: 1,
+                element,
+                step: 0,
+            });
+        }
+        Elements {
+            period: numbers.len(),
+            runs,
+        }
+    }
+
+    /// (slot, element) of the first and the last slot of every run.
+    pub fn ends(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.runs.iter().flat_map(|r| {
+            let last = r.count.saturating_sub(1);
+            let element = i64::from(r.element) + i64::from(r.step) * i64::from(last);
+            let element = usize::try_from(element).unwrap_or(usize::MAX);
+            let first = (r.slot as usize, r.element as usize);
+            [first, ((r.slot + last) as usize, element)]
+        })
+    }
+
+    /// (slot, element) of every slot that holds one.
+    pub fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.runs.iter().flat_map(|r| {
+            let element = move |i: u32| i64::from(r.element) + i64::from(r.step) * i64::from(i);
+            (0..r.count).map(move |i| ((r.slot + i) as usize, element(i) as usize))
+        })
+    }
 }
 
 /// A layout made from others in a way that its key names.
@@ -74,18 +168,85 @@ impl Plaintexts {
     /// The same for a vector that is reduced already, with its [`vector_hash`].
     pub(crate) fn insert_hashed(&mut self, hash: u64, vector: Vec<f64>) -> PlaintextId {
         let alike = self.known.entry(hash).or_default();
-        if let Some(id) = alike.iter().find(|id| *self.vectors[**id] == *vector) {
+        let same = |id: &&usize| match &self.vectors[**id] {
+            Vector::Numbers(known) => **known == *vector,
+            Vector::Elements(_) => false,
+        };
+        if let Some(id) = alike.iter().find(same) {
             return PlaintextId(*id);
         }
         let id = self.vectors.len();
         alike.push(id);
-        self.vectors.push(vector.into());
+        self.vectors.push(Vector::Numbers(vector.into()));
         PlaintextId(id)
     }
 
-    /// One period of a vector.
-    pub fn get(&self, id: PlaintextId) -> &[f64] {
-        self.vectors.get(id.0).map_or(&[], |v| v)
+    /// Stores one period of a vector of elements, counted from 1 with 0 for none, or finds it.
+    pub(crate) fn insert_elements(&mut self, numbers: &[f64]) -> PlaintextId {
+        self.insert_runs(Elements::of(numbers))
+    }
+
+    /// The same by runs.
+    pub(in crate::ir) fn insert_runs(&mut self, elements: Elements) -> PlaintextId {
+        let id = PlaintextId(self.vectors.len());
+        let elements = Arc::new(elements);
+        let known = *self.elements.entry(Arc::clone(&elements)).or_insert(id);
+        if known == id {
+            self.vectors.push(Vector::Elements(elements));
+        }
+        known
+    }
+
+    /// Keeps a matrix. Equal ones are kept again: maps of different layers are different.
+    pub fn insert_matrix(&mut self, weight: &Weight) -> MatrixId {
+        self.matrices.push(Arc::new(weight.clone()));
+        MatrixId(self.matrices.len() - 1)
+    }
+
+    /// The matrices.
+    pub fn matrices(&self) -> &[Arc<Weight>] {
+        &self.matrices
+    }
+
+    /// A matrix.
+    pub fn matrix(&self, id: MatrixId) -> Option<&Weight> {
+        self.matrices.get(id.0).map(|m| &**m)
+    }
+
+    /// Slots after which a vector repeats; 0 for one that does not exist.
+    pub fn period(&self, id: PlaintextId) -> usize {
+        match self.vectors.get(id.0) {
+            Some(Vector::Numbers(v)) => v.len(),
+            Some(Vector::Elements(e)) => e.period,
+            None => 0,
+        }
+    }
+
+    /// The elements that a vector takes, if it is made of elements.
+    pub fn elements(&self, id: PlaintextId) -> Option<&Elements> {
+        match self.vectors.get(id.0) {
+            Some(Vector::Elements(e)) => Some(e),
+            _ => None,
+        }
+    }
+
+    /// One period of a vector; of one made of elements, those of `matrix`.
+    pub fn get(&self, id: PlaintextId, matrix: Option<MatrixId>) -> Cow<'_, [f64]> {
+        match self.vectors.get(id.0) {
+            Some(Vector::Numbers(v)) => Cow::Borrowed(v),
+            Some(Vector::Elements(elements)) => {
+                let mut made = vec![0.0; elements.period];
+                let Some(weight) = matrix.and_then(|m| self.matrix(m)) else {
+                    return Cow::Owned(made);
+                };
+                let cols = weight.cols().max(1);
+                for (slot, element) in elements.places() {
+                    made[slot] = weight.at(element / cols, element % cols);
+                }
+                Cow::Owned(made)
+            }
+            None => Cow::Borrowed(&[]),
+        }
     }
 
     /// The plan that was kept for the map called `key` between two layouts.
@@ -162,8 +323,10 @@ pub fn is_compact(period: usize, virtual_slots: usize) -> bool {
 /// Σ_g rot_g(Σ_t plaintext_t · rot_baby(source_t)) + bias.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinearOut {
-    /// Left rotations in virtual slots, ascending, each with its terms.
-    pub giants: Vec<(i64, Vec<LinearTerm>)>,
+    /// Left rotations in virtual slots, ascending, each with its terms. Maps of one shape share them.
+    pub giants: Arc<Vec<(i64, Vec<LinearTerm>)>>,
+    /// The matrix that vectors take their elements from, where they are made of elements.
+    pub matrix: Option<MatrixId>,
     /// Added at the end.
     pub bias: Option<PlaintextId>,
 }

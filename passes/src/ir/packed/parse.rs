@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::layout::{Cell, Geometry, Layout};
 use super::{
-    is_compact, InputPort, Kernel, LinearOut, LinearTerm, PackedGraph, PackedOp, Part, PlaintextId,
-    Plaintexts,
+    is_compact, Elements, InputPort, Kernel, LinearOut, LinearTerm, MatrixId, PackedGraph,
+    PackedOp, Part, PlaintextId, Plaintexts, Run,
 };
 use crate::ir::graph::ValueId;
 use crate::ir::poly::parse::approximation;
 use crate::ir::poly::Approximation;
 use crate::ir::tensor::parse::input;
-use crate::ir::text::{integers, numbers, parse, Cursor, ParseError, Reader, Rung};
+use crate::ir::text::{integers, matrix, numbers, parse, Cursor, ParseError, Reader, Rung};
 
 /// Most slots of a ciphertext, and largest rotation.
 const MOST_SLOTS: usize = 1 << 20;
@@ -80,13 +80,26 @@ impl Slots {
             lanes,
         };
         let mut number = 0;
+        while let Some(at) = r.named(&format!("m{number}")) {
+            self.plaintexts.insert_matrix(&matrix(at)?.into());
+            number += 1;
+        }
+        number = 0;
         while let Some(mut at) = r.named(&format!("p{number}")) {
             let start = at;
+            if at.try_keyword("elements") {
+                let elements = elements(&mut at)?;
+                if self.plaintexts.insert_runs(elements).0 != number {
+                    return Err(start.fail("elements that no other constant takes"));
+                }
+                number += 1;
+                continue;
+            }
             at.keyword("vector")?;
             let count = power_of_two(&mut at)?;
             let vector = numbers(&mut at, count)?;
             let id = self.plaintexts.insert(vector);
-            if id.0 != number || self.plaintexts.get(id).len() != count {
+            if id.0 != number || self.plaintexts.period(id) != count {
                 return Err(start.fail("one period of a vector that no other constant holds"));
             }
             number += 1;
@@ -170,9 +183,14 @@ impl Slots {
                 at.keyword("map")?;
                 let mut outs = rows(&mut at, linear_out)?;
                 let slots = self.geometry.virtual_slots();
-                let giants = outs.iter_mut().flat_map(|o: &mut LinearOut| &mut o.giants);
-                for term in giants.flat_map(|(_, terms)| terms) {
-                    term.compact = is_compact(self.plaintexts.get(term.plaintext).len(), slots);
+                for out in &mut outs {
+                    let out: &mut LinearOut = out;
+                    for (_, terms) in Arc::make_mut(&mut out.giants) {
+                        for term in terms {
+                            let period = self.plaintexts.period(term.plaintext);
+                            term.compact = is_compact(period, slots);
+                        }
+                    }
                 }
                 Kernel::Linear(Arc::new(outs))
             }
@@ -308,8 +326,31 @@ fn plaintext(at: &mut Cursor<'_>) -> Result<PlaintextId, ParseError> {
     at.integer("the number of a plaintext").map(PlaintextId)
 }
 
+/// A period, and runs of slots with elements up to `;`.
+fn elements(at: &mut Cursor<'_>) -> Result<Elements, ParseError> {
+    let period = power_of_two(at)?;
+    let mut runs: Vec<Run> = Vec::new();
+    while !at.try_symbol(";") {
+        let start = *at;
+        let run = Run {
+            slot: at.integer("a slot, or `;`")?,
+            count: at.integer("a number of slots")?,
+            element: at.integer("an element")?,
+            step: at.integer("a step")?,
+        };
+        let end = u64::from(run.slot) + u64::from(run.count);
+        let last = i64::from(run.element) + i64::from(run.step) * (i64::from(run.count) - 1);
+        if run.count == 0 || end > period as u64 || u32::try_from(last).is_err() {
+            return Err(start.fail("slots below the period, and elements from 0"));
+        }
+        runs.push(run);
+    }
+    Ok(Elements { period, runs })
+}
+
 fn linear_out(at: &mut Cursor<'_>) -> Result<LinearOut, ParseError> {
     let mut out = LinearOut::default();
+    let mut giants = Vec::new();
     while at.try_symbol("[") {
         let mut terms = Vec::new();
         while !at.try_symbol("]") {
@@ -325,7 +366,12 @@ fn linear_out(at: &mut Cursor<'_>) -> Result<LinearOut, ParseError> {
             });
         }
         at.symbol("<<")?;
-        out.giants.push((step(at)?, terms));
+        giants.push((step(at)?, terms));
+    }
+    out.giants = Arc::new(giants);
+    if at.try_keyword("of") {
+        at.symbol("m")?;
+        out.matrix = Some(MatrixId(at.integer("the number of a matrix")?));
     }
     if at.try_symbol("+") {
         out.bias = Some(plaintext(at)?);

@@ -17,7 +17,7 @@ pub fn linear_counts(outs: &[LinearOut]) -> (usize, usize, usize) {
     let mut babies = std::collections::BTreeSet::new();
     let (mut products, mut giants) = (0, 0);
     for out in outs {
-        for (g, terms) in &out.giants {
+        for (g, terms) in out.giants.iter() {
             giants += usize::from(*g != 0);
             products += terms.len();
             babies.extend(
@@ -35,12 +35,15 @@ pub fn linear_counts(outs: &[LinearOut]) -> (usize, usize, usize) {
 fn write_out(text: &mut String, out: &LinearOut) {
     // Writing to a string cannot fail.
     text.push_str("\n   ");
-    for (giant, terms) in &out.giants {
+    for (giant, terms) in out.giants.iter() {
         let terms: Vec<String> = terms
             .iter()
             .map(|t| format!("{}<<{}*p{}", t.source, t.baby, t.plaintext.0))
             .collect();
         let _ = write!(text, " [{}]<<{giant}", terms.join(" "));
+    }
+    if let Some(matrix) = out.matrix {
+        let _ = write!(text, " of m{}", matrix.0);
     }
     if let Some(bias) = out.bias {
         let _ = write!(text, " + p{}", bias.0);
@@ -193,8 +196,22 @@ fn write_layout(text: &mut String, layout: &Layout) {
 /// Writes the plaintext vectors as constants `p0`, `p1`, ….
 pub(in crate::ir) fn write_plaintexts(plaintexts: &Plaintexts, n: &mut Notation) {
     n.enter("");
+    for (i, weight) in plaintexts.matrices().iter().enumerate() {
+        n.weight(&format!("m{i}"), weight);
+    }
     for i in 0..plaintexts.len() {
-        let vector = plaintexts.get(PlaintextId(i));
+        let id = PlaintextId(i);
+        if let Some(elements) = plaintexts.elements(id) {
+            n.constant(&format!("p{i}"), |text| {
+                let _ = write!(text, "elements {}", elements.period);
+                for r in &elements.runs {
+                    let _ = write!(text, " {} {} {} {}", r.slot, r.count, r.element, r.step);
+                }
+                text.push(';');
+            });
+            continue;
+        }
+        let vector = &*plaintexts.get(id, None);
         n.constant(&format!("p{i}"), |text| {
             let _ = write!(text, "vector {}", vector.len());
             text::write_runs(text, vector);

@@ -1,8 +1,9 @@
 //! What a packed graph promises.
 
 use super::layout::{Geometry, Layout};
-use super::{Kernel, PackedGraph, Plaintexts};
+use super::{Kernel, LinearOut, PackedGraph, Plaintexts};
 use crate::ir::graph::ValueId;
+use crate::ir::weight::Weight;
 use crate::pass::Ir;
 
 /// What a kernel is checked against.
@@ -25,6 +26,31 @@ impl Around<'_> {
                 "layout of {out} ciphertexts with period {} does not fit {n} virtual slots",
                 layout.period()
             ));
+        }
+        Ok(())
+    }
+
+    /// Checks that vectors made of elements lie inside the matrix of the result, which exists.
+    fn elements(&self, out: &LinearOut) -> Result<(), String> {
+        let matrix = out.matrix.map(|m| {
+            let known = self.plaintexts.matrix(m);
+            known.map(Weight::elements).ok_or(m)
+        });
+        let size = match matrix {
+            Some(Err(m)) => return Err(format!("matrix {} does not exist", m.0)),
+            Some(Ok(size)) => Some(size),
+            None => None,
+        };
+        for t in out.giants.iter().flat_map(|(_, t)| t) {
+            let Some(elements) = self.plaintexts.elements(t.plaintext) else {
+                continue;
+            };
+            let Some(size) = size else {
+                return Err(format!("term {t:?} takes elements of no matrix"));
+            };
+            if let Some((_, e)) = elements.ends().find(|(_, e)| *e >= size) {
+                return Err(format!("term {t:?} takes element {e} of {size}"));
+            }
         }
         Ok(())
     }
@@ -57,11 +83,12 @@ impl Around<'_> {
                 }
                 for o in outs.iter() {
                     for t in o.giants.iter().flat_map(|(_, t)| t) {
-                        let len = self.plaintexts.get(t.plaintext).len();
+                        let len = self.plaintexts.period(t.plaintext);
                         if t.source >= sources || len == 0 || !n.is_multiple_of(len) {
                             return Err(format!("term {t:?} names no source or no vector"));
                         }
                     }
+                    self.elements(o)?;
                     if o.giants.is_empty() && o.bias.is_none() {
                         return Err("a linear result reads nothing".into());
                     }

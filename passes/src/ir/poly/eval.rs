@@ -79,8 +79,8 @@ impl Linear {
     pub fn apply(&self, x: &[f64], rows: usize, out_rows: usize, out_cols: usize) -> Vec<f64> {
         let mut y = vec![0.0; out_rows * out_cols];
         for term in &self.terms {
-            let cols = term.weight.rows;
-            let product = multiply(x, rows, cols, &term.weight);
+            let mut product = vec![0.0; rows * term.weight.cols()];
+            term.weight.add_product(x, rows, &mut product);
             let mixed = match &term.rows {
                 RowMap::Identity => product,
                 RowMap::Mix(mix) => multiply(

@@ -195,12 +195,12 @@ fn check_linear(
             RowMap::Mix(_) => return Err(format!("term {i}: malformed row matrix")),
         };
         if mixed != (rows, out_rows)
-            || (t.weight.rows, t.weight.cols) != (cols, out_cols)
-            || !well_formed(&t.weight)
+            || t.weight.size() != (cols, out_cols)
+            || !t.weight.well_formed()
         {
             return Err(format!(
                 "term {i}: expected a {cols}x{out_cols} weight taking {rows} rows to {out_rows}, found {}x{} taking {} to {}",
-                t.weight.rows, t.weight.cols, mixed.0, mixed.1
+                t.weight.rows(), t.weight.cols(), mixed.0, mixed.1
             ));
         }
         if let Some(p) = &t.post {

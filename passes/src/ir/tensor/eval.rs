@@ -90,19 +90,23 @@ impl ClientInput {
             }
             ClientInput::Embedding { user_shape, table } => {
                 length(user_shape)?;
-                let mut out = Vec::with_capacity(user.len() * table.cols);
+                let mut out = Vec::with_capacity(user.len() * table.cols());
                 for &id in user {
                     // ONNX's Gather counts negative ids from the end.
-                    let row = if id < 0.0 { id + table.rows as f64 } else { id };
-                    if row != row.trunc() || row < 0.0 || row >= table.rows as f64 {
+                    let row = if id < 0.0 {
+                        id + table.rows() as f64
+                    } else {
+                        id
+                    };
+                    if row != row.trunc() || row < 0.0 || row >= table.rows() as f64 {
                         return Err(EvalError::TokenId {
                             name: name.to_string(),
                             id,
-                            rows: table.rows,
+                            rows: table.rows(),
                         });
                     }
                     let r = row as usize;
-                    out.extend_from_slice(&table.data[r * table.cols..(r + 1) * table.cols]);
+                    out.extend(table.panel(r..r + 1));
                 }
                 Ok(out)
             }
@@ -130,10 +134,10 @@ fn linear(l: &Linear, x: &[f64], in_cols: usize, rows: usize, cols: usize) -> Ve
             }
         };
         match &t.post {
-            None => multiply_into(source, &t.weight.data, in_cols, cols, &mut total),
+            None => t.weight.add_product(source, rows, &mut total),
             Some(post) => {
                 let mut y = vec![0.0; rows * cols];
-                multiply_into(source, &t.weight.data, in_cols, cols, &mut y);
+                t.weight.add_product(source, rows, &mut y);
                 for ((o, v), p) in total.iter_mut().zip(&y).zip(&post.data) {
                     *o += v * p;
                 }

@@ -26,7 +26,7 @@ pub(in crate::ir) fn linear(r: &mut Reader<'_>) -> Result<Linear, ParseError> {
         } else {
             RowMap::Identity
         };
-        let weight = r.matrix()?;
+        let weight = r.matrix()?.into();
         let post = if r.at.try_keyword("post") {
             Some(r.matrix()?)
         } else {
@@ -62,7 +62,7 @@ pub(in crate::ir) fn input(r: &mut Reader<'_>) -> Result<(String, ClientInput), 
         }
         "embedded" => {
             r.at.keyword("by")?;
-            let table = r.matrix()?;
+            let table = r.matrix()?.into();
             ClientInput::Embedding { user_shape, table }
         }
         _ => return Err(start.fail("`as given`, `gathered by` or `embedded by`")),

@@ -30,7 +30,7 @@ pub(in crate::ir) fn linear_text(linear: &Linear, sizes: bool, n: &mut Notation)
                 RowMap::Identity => String::new(),
                 RowMap::Mix(m) => format!("rows {} ", n.matrix(&role("rows", i), m)),
             };
-            let weight = n.matrix(&role("weight", i), &t.weight);
+            let weight = n.weight(&role("weight", i), &t.weight);
             let post = match &t.post {
                 None => String::new(),
                 Some(m) if n.is_full() => format!(" post {}", n.matrix(&role("post", i), m)),
@@ -67,7 +67,7 @@ pub(in crate::ir) fn input_text(name: &str, client: &ClientInput, n: &mut Notati
             }
         }
         ClientInput::Embedding { user_shape, table } => {
-            let table = n.matrix("table", table);
+            let table = n.weight("table", table);
             format!("input {name} {user_shape:?} embedded by {table}")
         }
     }

@@ -3,6 +3,7 @@
 use super::{ClientInput, Linear, RowMap, TensorGraph, TensorOp};
 use crate::ir::graph::ValueId;
 use crate::ir::shape::{Matrix, Shape};
+use crate::ir::weight::Weight;
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,8 +119,8 @@ impl TensorGraph {
                         return Err(("a matrix".into(), out.to_string()));
                     };
                     same(rows, user_shape.iter().product::<usize>())?;
-                    same(cols, table.cols)?;
-                    constant(table, (table.rows, cols))
+                    same(cols, table.cols())?;
+                    weight(table, (table.rows(), cols))
                 }
             },
             TensorOp::Linear(linear) => check_linear(linear, shapes[0], out),
@@ -228,6 +229,20 @@ fn constant(m: &Matrix, (rows, cols): (usize, usize)) -> Result<(), (String, Str
     }
 }
 
+fn weight(w: &Weight, (rows, cols): (usize, usize)) -> Result<(), (String, String)> {
+    if let Weight::Dense(m) = w {
+        return constant(m, (rows, cols));
+    }
+    same(
+        format!("{rows}x{cols}"),
+        format!("{}x{}", w.rows(), w.cols()),
+    )?;
+    match w.well_formed() {
+        true => Ok(()),
+        false => Err(("a well formed matrix".into(), format!("{w:?}"))),
+    }
+}
+
 fn check_linear(linear: &Linear, from: Shape, to: Shape) -> Result<(), (String, String)> {
     let (Shape::Matrix { rows: r, cols: c }, Shape::Matrix { rows, cols }) = (from, to) else {
         return Err(("matrices".into(), format!("{from} to {to}")));
@@ -240,7 +255,7 @@ fn check_linear(linear: &Linear, from: Shape, to: Shape) -> Result<(), (String, 
             RowMap::Identity => same(rows, r)?,
             RowMap::Mix(m) => constant(m, (rows, r))?,
         }
-        constant(&t.weight, (c, cols))?;
+        weight(&t.weight, (c, cols))?;
         if let Some(p) = &t.post {
             constant(p, (rows, cols))?;
         }

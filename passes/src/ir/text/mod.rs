@@ -27,7 +27,7 @@ pub use cursor::{Cursor, ParseError, MOST};
 pub use notation::{name, number, Notation};
 pub(in crate::ir) use notation::{write_integers, write_runs};
 pub use print::{facts_text, full};
-pub(in crate::ir) use read::{integers, numbers};
+pub(in crate::ir) use read::{integers, matrix, numbers};
 pub use read::{parse, Reader, Rung};
 
 #[cfg(test)]

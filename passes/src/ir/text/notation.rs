@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::cursor::is_bare;
 use crate::ir::shape::Matrix;
+use crate::ir::weight::Weight;
 
 /// The shortest decimal that reads back to the same number.
 pub fn number(x: f64) -> String {
@@ -102,6 +103,15 @@ impl Notation {
                 write_runs(text, row);
             }
         })
+    }
+
+    /// The size of the matrix of a linear map, or its name.
+    pub fn weight(&mut self, role: &str, w: &Weight) -> String {
+        match w {
+            Weight::Dense(m) => self.matrix(role, m),
+            _ if self.is_full() => self.matrix(role, &w.dense()),
+            _ => format!("{}x{}", w.rows(), w.cols()),
+        }
     }
 
     /// The size of a vector, or its name: a matrix of one row.

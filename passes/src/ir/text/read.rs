@@ -39,6 +39,16 @@ pub struct Reader<'t> {
     constants: BTreeMap<String, usize>,
 }
 
+/// A matrix, at its definition.
+pub(in crate::ir) fn matrix(mut at: Cursor<'_>) -> Result<Matrix, ParseError> {
+    at.keyword("matrix")?;
+    let rows = at.count("a number of rows")?;
+    at.symbol("x")?;
+    let cols = at.count("a number of columns")?;
+    let data = numbers(&mut at, rows.saturating_mul(cols))?;
+    Ok(Matrix { rows, cols, data })
+}
+
 impl<'t> Reader<'t> {
     /// A value that was defined before.
     pub fn value(&mut self) -> Result<ValueId, ParseError> {
@@ -81,13 +91,7 @@ impl<'t> Reader<'t> {
 
     /// A matrix constant, by name.
     pub fn matrix(&mut self) -> Result<Matrix, ParseError> {
-        let (_, mut at) = self.constant()?;
-        at.keyword("matrix")?;
-        let rows = at.count("a number of rows")?;
-        at.symbol("x")?;
-        let cols = at.count("a number of columns")?;
-        let data = numbers(&mut at, rows.saturating_mul(cols))?;
-        Ok(Matrix { rows, cols, data })
+        matrix(self.constant()?.1)
     }
 
     /// Whole numbers, by name.
