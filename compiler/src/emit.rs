@@ -461,24 +461,11 @@ impl Emitter<'_> {
             for o in &part.outs {
                 out.push(self.linear_out(v, &outs[*o], wires[*o], &part)?);
             }
-            let mut named = part.outs.iter().map(|o| outs[*o].matrix);
-            let first = named.next().flatten();
-            if named.any(|m| m != first) {
-                return Err(self.malformed(
-                    v,
-                    "results that share sources take elements of two matrices",
-                ));
-            }
-            let matrix = match first {
-                Some(m) => 1 + self.matrix(v, m)?,
-                None => 0,
-            };
             let read = part.sources.iter().map(|s| src.get(*s).copied());
             let read = read.collect::<Option<Vec<Wire>>>();
             self.push(
                 v,
                 Op::Linear(proto::Linear {
-                    matrix,
                     src: read.ok_or_else(|| self.malformed(v, "a term reads no source"))?,
                     level_in: op.level + 1,
                     out,
@@ -536,6 +523,10 @@ impl Emitter<'_> {
                 term,
             });
         }
+        let matrix = match o.matrix.filter(|_| !giant.is_empty()) {
+            Some(m) => 1 + self.matrix(v, m)?,
+            None => 0,
+        };
         if giant.is_empty() {
             // A constant: the format wants a term, so a source times zero.
             let plaintext = self.weights.push(&[0.0], false);
@@ -549,7 +540,12 @@ impl Emitter<'_> {
         let bias = o.bias.map(|b| proto::BiasRef {
             plaintext: self.plaintext(b, false),
         });
-        Ok(proto::LinearOut { dst, giant, bias })
+        Ok(proto::LinearOut {
+            dst,
+            giant,
+            bias,
+            matrix,
+        })
     }
 
     fn rotate(

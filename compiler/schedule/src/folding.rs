@@ -143,6 +143,7 @@ mod tests {
             plaintext,
         };
         let out = |dst, first| LinearOut {
+            matrix: 0,
             dst,
             giant: vec![Giant {
                 step: 4,
@@ -153,7 +154,6 @@ mod tests {
             bias: None,
         };
         Linear {
-            matrix: 0,
             src: vec![0, 1, 2],
             level_in: 3,
             out: vec![out(3, 0), out(4, 6)],

@@ -48,7 +48,7 @@ fn case(base: Base) -> (Program, Weights) {
         ..Plaintext::default()
     });
     let op = linear(&mut program);
-    op.matrix = 1;
+    op.out.iter_mut().for_each(|o| o.matrix = 1);
     let terms = op.out.iter_mut().flat_map(|o| &mut o.giant);
     for term in terms.flat_map(|g| &mut g.term) {
         term.plaintext = number;
@@ -118,8 +118,8 @@ fn vectors_and_matrices_that_contradict_each_other_are_refused() {
         ("runs", run(vec![0, 2, 0, 1, 1, 1, 0, 0])),
         ("runs", run(vec![0, 2, 0, -1])),
         ("runs", run(vec![-1, 2, 0, 1])),
-        ("mixed up", Box::new(|p| linear(p).matrix = 0)),
-        ("no matrix", Box::new(|p| linear(p).matrix = 2)),
+        ("mixed up", Box::new(|p| linear(p).out[0].matrix = 0)),
+        ("no matrix", Box::new(|p| linear(p).out[0].matrix = 2)),
         ("base 7", Box::new(|p| p.matrices[0].base = 7)),
         ("columns", Box::new(|p| p.matrices[0].cols = 5)),
         ("base", Box::new(|p| p.matrices[0].rows = 4)),

@@ -103,11 +103,11 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
         step(
             0,
             Op::Linear(Linear {
-                matrix: 0,
                 folding: linear::Folding::None.into(),
                 src: vec![0],
                 level_in: 7,
                 out: vec![LinearOut {
+                    matrix: 0,
                     dst: 1,
                     giant: vec![
                         Giant {

@@ -349,13 +349,6 @@ impl Walker<'_> {
                 self.goes_down(op.level_in)?;
                 Folding::try_from(op.folding).map_err(|_| format!("folding {}", op.folding))?;
                 let below = op.level_in - 1;
-                let elements = match op.matrix.checked_sub(1) {
-                    None => None,
-                    Some(m) => {
-                        let matrix = self.matrices.get(m as usize);
-                        Some(matrix.ok_or(format!("no matrix {m}"))?.elements())
-                    }
-                };
                 if conjugations(op) > 0 && !self.listed.conjugation.contains(&below) {
                     return Err(format!(
                         "conjugation at level {below} is not among the keys"
@@ -365,6 +358,13 @@ impl Walker<'_> {
                     self.expect_level(src, op.level_in)?;
                 }
                 for out in &op.out {
+                    let elements = match out.matrix.checked_sub(1) {
+                        None => None,
+                        Some(m) => {
+                            let matrix = self.matrices.get(m as usize);
+                            Some(matrix.ok_or(format!("no matrix {m}"))?.elements())
+                        }
+                    };
                     if out.giant.iter().all(|g| g.term.is_empty()) {
                         return Err(format!("no term for register {}", out.dst));
                     }

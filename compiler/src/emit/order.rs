@@ -160,7 +160,6 @@ fn components(linear: proto::Linear) -> Vec<proto::Linear> {
         let part = parts.entry(name).or_insert_with(|| {
             let members = (0..linear.src.len()).filter(|s| find(&group, *s as u32) == name);
             proto::Linear {
-                matrix: linear.matrix,
                 folding: linear.folding,
                 src: members.filter_map(|s| linear.src.get(s).copied()).collect(),
                 level_in: linear.level_in,

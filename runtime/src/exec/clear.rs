@@ -191,7 +191,7 @@ impl Executor for Clear<'_> {
                             _ => babies.get(&(term.src, step)),
                         };
                         let x = x.ok_or_else(|| ExecError::Inputs("no such source".into()))?;
-                        let vector = self.schedule.factors(op.matrix, term.plaintext)?;
+                        let vector = self.schedule.factors(out.matrix, term.plaintext)?;
                         multiply_add(&mut inner, &vector, x, batch);
                     }
                     let turned = rotated(&inner, giant.step);

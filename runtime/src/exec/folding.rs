@@ -14,6 +14,8 @@ pub(super) struct Vector {
     pub real: Option<u32>,
     /// Number of a plaintext, 0 without.
     pub imaginary: Option<u32>,
+    /// The matrices that they take elements of: 1 + number, 0 without.
+    pub matrices: (u32, u32),
     /// What they are multiplied by.
     pub factors: (f64, f64),
 }
@@ -36,6 +38,12 @@ impl Plan {
             // A last result without a partner is not added to its conjugate.
             let alone = folding == Folding::Results && 2 * number + 1 == op.out.len();
             let factors = factors(if alone { Folding::None } else { folding });
+            // What a folded sum's imaginary half is made of: the second of a pair of results, or other sources of the same one.
+            let of = |out: usize| op.out.get(out).map_or(0, |o| o.matrix);
+            let matrices = match folding {
+                Folding::Results => (of(2 * number), of(2 * number + 1)),
+                Folding::None | Folding::Sources => (of(number), of(number)),
+            };
             let mut giants = Vec::new();
             for (step, products) in sum {
                 let first = plan.vectors.len();
@@ -51,6 +59,7 @@ impl Plan {
                 plan.vectors.extend(products.iter().map(|p| Vector {
                     real: p.real,
                     imaginary: p.imaginary,
+                    matrices,
                     factors,
                 }));
             }
@@ -112,4 +121,44 @@ pub(super) fn unfolded<B: Backend>(
         }
     }
     Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heron_schedule::proto::{Giant, LinearOut, Term};
+
+    /// Two results of one source, each with elements of a matrix of its own.
+    fn step(folding: Folding) -> Linear {
+        let out = |dst, matrix| LinearOut {
+            dst,
+            giant: vec![Giant {
+                step: 0,
+                term: vec![Term {
+                    src: 0,
+                    baby: 1,
+                    plaintext: 5,
+                }],
+            }],
+            bias: None,
+            matrix,
+        };
+        Linear {
+            src: vec![0],
+            level_in: 1,
+            out: vec![out(1, 7), out(2, 8)],
+            folding: folding.into(),
+        }
+    }
+
+    #[test]
+    fn each_result_takes_elements_of_its_own_matrix() {
+        let vectors = |folding| Plan::new(&step(folding), 64).vectors;
+        let apart: Vec<_> = vectors(Folding::None).iter().map(|v| v.matrices).collect();
+        assert_eq!(apart, [(7, 7), (8, 8)]);
+        let folded = vectors(Folding::Results);
+        assert_eq!(folded.len(), 1);
+        assert_eq!((folded[0].real, folded[0].imaginary), (Some(5), Some(5)));
+        assert_eq!(folded[0].matrices, (7, 8));
+    }
 }

@@ -142,13 +142,12 @@ impl<'a, B: Transfer> Rns<'a, B> {
         op.out.iter().map(|o| step(o.step)).collect()
     }
 
-    fn diagonals<'b>(&'b self, scale: Scale, plan: &'b Plan, matrix: u32) -> Diagonals<'b, B> {
+    fn diagonals<'b>(&'b self, scale: Scale, plan: &'b Plan) -> Diagonals<'b, B> {
         Diagonals {
             schedule: self.schedule,
             evaluator: self.evaluator,
             encoder: self.encoder,
             vectors: &plan.vectors,
-            matrix,
             scale,
             encoded: AtomicU64::new(0),
             imagine: self.imagine,
@@ -158,7 +157,7 @@ impl<'a, B: Transfer> Rns<'a, B> {
     fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
         let started = Instant::now();
         let none = Plan::default();
-        let diagonals = self.diagonals(ct.scale(), &none, 0);
+        let diagonals = self.diagonals(ct.scale(), &none);
         let plaintext = diagonals.whole(index, ct.level(), Basis::Row)?;
         self.parts.encoded += 1;
         self.parts.encoding += started.elapsed().as_secs_f64();
@@ -172,19 +171,17 @@ struct Diagonals<'a, B: Backend> {
     evaluator: &'a Evaluator<B>,
     encoder: &'a Encoder,
     vectors: &'a [Vector],
-    /// As in the linear step.
-    matrix: u32,
     scale: Scale,
     encoded: AtomicU64,
     imagine: Option<Imagine<B>>,
 }
 
 impl<B: Transfer> Diagonals<'_, B> {
-    /// One period of the slots of a plaintext vector.
-    fn slots(&self, index: u32) -> Vec<f64> {
+    /// One period of the slots of a plaintext vector, which takes elements of that matrix (1 + its number, 0 for none).
+    fn slots(&self, index: u32, matrix: u32) -> Vec<f64> {
         let batch = self.schedule.program().batch.max(1) as usize;
         // The schedule was verified: every plaintext it names lies in the weights section.
-        let vector = self.schedule.factors(self.matrix, index);
+        let vector = self.schedule.factors(matrix, index);
         let vector = vector.unwrap_or_default();
         vector
             .iter()
@@ -194,8 +191,11 @@ impl<B: Transfer> Diagonals<'_, B> {
 
     /// One period of the slots of a folded vector.
     fn complex_slots(&self, vector: &Vector) -> Vec<Complex> {
-        let of = |index: Option<u32>| index.map_or(vec![0.0], |i| self.slots(i));
-        let (re, im) = (of(vector.real), of(vector.imaginary));
+        let of = |index: Option<u32>, matrix| index.map_or(vec![0.0], |i| self.slots(i, matrix));
+        let (re, im) = (
+            of(vector.real, vector.matrices.0),
+            of(vector.imaginary, vector.matrices.1),
+        );
         // Lengths are powers of two, so that the shorter repeats in the longer.
         let length = re.len().max(im.len());
         let pairs = re.iter().cycle().zip(im.iter().cycle()).take(length);
@@ -268,7 +268,9 @@ impl<B: Transfer> Diagonals<'_, B> {
         if let Some(imagine) = self.imagine {
             return self.imagined(imagine, 0, level, basis);
         }
-        let encoded = self.encoder.encode_real(&self.slots(index), self.scale)?;
+        let encoded = self
+            .encoder
+            .encode_real(&self.slots(index, 0), self.scale)?;
         self.encoded(&encoded, level, basis, false)
     }
 }
@@ -290,7 +292,9 @@ impl<B: Transfer> DiagonalSource<B::Poly> for Diagonals<'_, B> {
             found: index,
         })?;
         let encoded = match (vector.real, vector.factors) {
-            (Some(real), (1.0, _)) => self.encoder.encode_real(&self.slots(real), self.scale)?,
+            (Some(real), (1.0, _)) => self
+                .encoder
+                .encode_real(&self.slots(real, vector.matrices.0), self.scale)?,
             _ => self
                 .encoder
                 .encode(&self.complex_slots(vector), self.scale)?,
@@ -325,7 +329,7 @@ impl<B: Transfer> Executor for Rns<'_, B> {
         let params = self.schedule.params();
         let scale = params.plaintext_scale(level(op.level_in))?;
         let plan = Plan::new(op, params.slots());
-        let diagonals = self.diagonals(scale, &plan, op.matrix);
+        let diagonals = self.diagonals(scale, &plan);
         let mut spent = LinearTimes::default();
         let pairs = folded_sources(self.evaluator, op, sources)?;
         let folded: Vec<&Self::Ct> = pairs.iter().collect();

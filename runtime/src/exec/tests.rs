@@ -221,6 +221,7 @@ fn mapped(folding: Folding) -> Schedule {
             term: terms.to_vec(),
         };
         let out = |dst, giants: &[Giant], bias: Option<u32>| LinearOut {
+            matrix: 0,
             dst,
             giant: giants.to_vec(),
             bias: bias.map(|plaintext| BiasRef { plaintext }),
@@ -237,7 +238,6 @@ fn mapped(folding: Folding) -> Schedule {
             out: vec![rotated(4, 1), rotated(12, 2)],
         });
         let linear = Op::Linear(Linear {
-            matrix: 0,
             src: vec![0, 1, 2],
             level_in: 7,
             out: vec![

@@ -48,12 +48,12 @@ fn attention(tokens: u32) -> (Vec<Instruction>, u32) {
     }
     let groups = tokens / 16;
     program.push(instruction(Op::Linear(proto::Linear {
-        matrix: 0,
         folding: 0,
         src: (0..tokens).map(product).collect(),
         level_in: 2,
         out: (0..groups)
             .map(|g| proto::LinearOut {
+                matrix: 0,
                 dst: result(g),
                 giant: vec![proto::Giant {
                     step: 0,
