@@ -75,10 +75,8 @@ fn estimate(schedule: &Schedule) -> Outcome<String> {
         items.push(format!("{} of memory", bytes(b)));
     }
     let files = text::files(&estimate["file_bytes"]);
-    let basis = match estimate["measured"].as_bool() {
-        Some(true) => format!("measured: {}", show(&estimate["basis"])),
-        _ => format!("modelled, not measured: {}", show(&estimate["basis"])),
-    };
+    // Says whether they were measured or are a model's.
+    let basis = estimate["basis"].as_str().unwrap_or("of unknown origin");
     let primitives = text::by_primitive(&report).into_iter();
     let primitives: Vec<String> = primitives
         .map(|(kind, s)| format!("{kind} {}", seconds(s)))
