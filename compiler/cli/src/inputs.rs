@@ -262,29 +262,6 @@ impl OutputSet {
         let found = OutputSet { ports: ports? };
         (!found.ports.iter().all(Vec::is_empty)).then_some(found)
     }
-
-    /// Largest difference from these values over their root mean square, over all that both hold.
-    pub fn beyond(&self, expected: &OutputSet) -> f64 {
-        let (mut worst, mut square, mut n) = (0.0f64, 0.0, 0usize);
-        let ports = self
-            .ports
-            .iter()
-            .flatten()
-            .zip(expected.ports.iter().flatten());
-        for (found, expected) in ports.flat_map(|(f, e)| f.iter().zip(e)) {
-            let difference = (found - expected).abs();
-            // A NaN counts as infinitely far.
-            let difference = if difference.is_nan() {
-                f64::INFINITY
-            } else {
-                difference
-            };
-            worst = worst.max(difference);
-            square += expected * expected;
-            n += 1;
-        }
-        worst / (square / n.max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
-    }
 }
 
 /// Whether the output is there to check ranges by, and no result of the model.
@@ -330,6 +307,8 @@ pub struct Accuracy {
     pub mean_abs: f64,
     /// Largest difference over the standard deviation of the reference.
     pub relative: f64,
+    /// Largest difference over the root mean square of the reference.
+    pub over_rms: f64,
     /// Share of inputs whose arg-max, along the last axis and at the last position, is the reference's (first output).
     pub top1_agreement: f64,
 }
@@ -392,6 +371,7 @@ impl Accuracy {
             max_abs: max,
             mean_abs: sum / n,
             relative: max / deviation.max(f64::MIN_POSITIVE),
+            over_rms: max / (square / n).sqrt().max(f64::MIN_POSITIVE),
             top1_agreement: agree,
         }
     }

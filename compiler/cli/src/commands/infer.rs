@@ -124,7 +124,7 @@ fn run_on_pool(args: &Infer, quiet: bool) -> Outcome {
             let hidden = OutputSet::expected_hidden(&program, &arrays, inputs.count);
             hidden_error = decrypted
                 .zip(hidden)
-                .map(|(found, told)| found.beyond(&told));
+                .map(|(found, told)| Accuracy::new(&program, &found, &told).over_rms);
             let last = args.options.positions == Positions::Last;
             Some(OutputSet::expected(&program, &arrays, inputs.count, last).at(path)?)
         }
