@@ -1,12 +1,12 @@
 //! What a PowerSoftmax model would cost with plain softmax: the same graph with every PowerSoftmax replaced, calibrated
 //! again in f64 and compiled by the same passes, so that the report can show both side by side.
 
+use heron_passes::budget::Budget;
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::cost::prices::Target;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::pass::Manager;
-use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 use heron_schedule::client::ClientGraph;
 use heron_schedule::params::ParameterSet;
@@ -118,7 +118,8 @@ fn costs(mut twin: TensorGraph, setting: &Setting<'_>) -> Result<Value, String> 
         &sites,
         &setting.inputs[..count],
         &reference[..count],
-        Budget::for_levels(usize::from(setting.params.levels_between_bootstraps())),
+        Budget::for_levels(usize::from(setting.params.levels_between_bootstraps()))
+            .for_inputs(setting.users.len()),
         setting.tolerance,
         &mut Manager::new(),
     )

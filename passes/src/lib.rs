@@ -8,6 +8,7 @@ pub mod assign_levels;
 pub mod attention_groups;
 pub mod attention_plan;
 pub mod attention_stages;
+pub mod budget;
 pub mod calibrate_ranges;
 pub mod chebyshev_plan;
 pub mod choose_layout;

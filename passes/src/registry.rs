@@ -4,6 +4,7 @@
 //! (calibrate-ranges, annotate-ranges) are not here: their results, ranges, are part of the text.
 
 use crate::assign_levels::{AssignLevels, Placing};
+use crate::budget::Budget;
 use crate::cost::CostTable;
 use crate::defer_normalisation::DeferNormalisation;
 use crate::fold_centring::FoldCentring;
@@ -20,7 +21,7 @@ use crate::pass::{Ir, Lower, Manager, Pass, PassError};
 use crate::share_equal::ShareEqual;
 use crate::sites::SiteRanges;
 use crate::split_rotary::SplitRotary;
-use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
+use crate::substitute_polynomials::SubstitutePolynomials;
 
 /// What some passes need besides the graph.
 #[derive(Clone, Debug, PartialEq)]

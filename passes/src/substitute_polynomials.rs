@@ -16,6 +16,7 @@ use crate::approx::inverse_sqrt::inverse_sqrt;
 use crate::approx::minimax::{cheapest, cheapest_of};
 use crate::approx::reciprocal::reciprocal;
 use crate::approx::relu::relu;
+use crate::budget::Budget;
 use crate::ir::graph::ValueId;
 use crate::ir::poly::{Approximation, Evaluation, PolyGraph, PolyOp};
 use crate::ir::shape::{Interval, Matrix, Shape};
@@ -24,62 +25,8 @@ use crate::ir::weight::Weight;
 use crate::pass::{Lower, PassCx, PassError};
 use crate::sites::SiteRanges;
 
-/// Largest errors of single approximations, and how far ranges are widened beyond calibration.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Budget {
-    /// Relative error of 1/z.
-    pub reciprocal: f64,
-    /// Relative error of 1/√z.
-    pub inverse_sqrt: f64,
-    /// Error of a row of a plain softmax: Σ over keys of |weight − softmax|.
-    pub softmax: f64,
-    /// Absolute error of an activation, relative to its largest output.
-    pub activation: f64,
-    /// Positive statistics (denominators, variances) are divided by this below.
-    pub widen_below: f64,
-    /// Positive statistics are multiplied by this above.
-    pub widen_above: f64,
-    /// Arguments of activations are widened by this share of their interval's length, at each end.
-    pub widen_activation: f64,
-    /// Largest degree of ReLU, whose error falls with 0.14/degree only; below 2^(levels between bootstraps).
-    pub relu_degree: usize,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Budget {
-            reciprocal: 1e-3,
-            inverse_sqrt: 3e-4,
-            softmax: 4e-3,
-            activation: 3e-4,
-            widen_below: 1.35,
-            widen_above: 1.5,
-            widen_activation: 0.12,
-            relu_degree: 511,
-        }
-    }
-}
-
-impl Budget {
-    /// The default for a chain with this many levels between bootstraps.
-    pub fn for_levels(levels: usize) -> Budget {
-        Budget {
-            relu_degree: (1 << levels.clamp(2, 10)) - 1,
-            ..Budget::default()
-        }
-    }
-
-    /// The same margins with every error divided by `factor`.
-    pub fn tightened(&self, factor: f64) -> Budget {
-        Budget {
-            reciprocal: self.reciprocal / factor,
-            inverse_sqrt: self.inverse_sqrt / factor,
-            softmax: self.softmax / factor,
-            activation: self.activation / factor,
-            ..*self
-        }
-    }
-}
+/// Share of ε below which a denominator ε + Σ s^p cannot fall: all of it, but for noise.
+const EPSILON_FLOOR: f64 = 0.9;
 
 /// Most levels a division may take.
 const RECIPROCAL_LEVELS: usize = 12;
@@ -181,7 +128,8 @@ impl Block<'_, '_> {
         })
     }
 
-    fn positive_site(&self, what: &str) -> Result<Interval, PassError> {
+    /// Where a statistic may lie: a sum of `power`-th powers and ε, widened beyond calibration, but never below ε.
+    fn positive_site(&self, what: &str, power: u32, epsilon: f64) -> Result<Interval, PassError> {
         let seen = self.site()?;
         if seen.lo.is_nan() || seen.lo <= 0.0 || !seen.hi.is_finite() {
             return Err(self.refuse(
@@ -189,11 +137,9 @@ impl Block<'_, '_> {
                 "add an epsilon to the denominator in the model, or calibrate with inputs like those of use",
             ));
         }
-        let budget = &self.pass.budget;
-        Ok(Interval::new(
-            seen.lo / budget.widen_below,
-            seen.hi * budget.widen_above,
-        ))
+        let widened = self.pass.budget.statistic(seen, power);
+        let lowest = widened.lo.max(EPSILON_FLOOR * epsilon).min(seen.lo);
+        Ok(Interval::new(lowest, widened.hi))
     }
 
     fn lower(&mut self, operands: &[ValueId]) -> Result<ValueId, PassError> {
@@ -318,7 +264,7 @@ impl Block<'_, '_> {
             ));
         };
         let n = self.power(s, power, shape);
-        let interval = self.positive_site("the denominator")?;
+        let interval = self.positive_site("the denominator", power, epsilon)?;
         let fit = reciprocal(interval, self.pass.budget.reciprocal, RECIPROCAL_LEVELS).ok_or_else(
             || {
                 self.refuse(
@@ -422,7 +368,7 @@ impl Block<'_, '_> {
             x
         };
         let square = self.add("square", PolyOp::Multiply, &[xc, xc], shape);
-        let interval = self.positive_site("the variance")?;
+        let interval = self.positive_site("the variance", 2, epsilon)?;
         let fit = inverse_sqrt(interval, self.pass.budget.inverse_sqrt).ok_or_else(|| {
             self.refuse(
                 format!("1/sqrt(x) on {interval} is out of reach"),
@@ -470,8 +416,7 @@ impl Block<'_, '_> {
     fn activation(&mut self, x: ValueId, function: Function) -> Result<ValueId, PassError> {
         let seen = self.site()?;
         let shape = self.out.node(x).shape;
-        let margin = self.pass.budget.widen_activation * (seen.hi - seen.lo).max(1e-6);
-        let interval = Interval::new(seen.lo - margin, seen.hi + margin);
+        let interval = self.pass.budget.argument(seen, 1e-6);
         if !interval.lo.is_finite() || !interval.hi.is_finite() {
             return Err(self.refuse(
                 format!("calibration gives {seen}"),

@@ -103,13 +103,12 @@ impl Block<'_, '_> {
         if mask.is_some() {
             seen = Interval::new(seen.lo.min(0.0), seen.hi.max(0.0));
         }
-        let margin = budget.widen_activation * (seen.hi - seen.lo).max(HALF_MARGIN);
         Demand {
             tolerance: budget.softmax,
             keys,
             widen_below: budget.widen_below,
             widen_above: budget.widen_above,
-            scores: Interval::new(seen.lo - margin, seen.hi + margin),
+            scores: budget.argument(seen, HALF_MARGIN),
             unknown_keys,
         }
     }

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
+use crate::budget::Budget;
 use crate::defer_normalisation::DeferNormalisation;
 use crate::fold_centring::FoldCentring;
 use crate::fold_linear::FoldLinear;
@@ -15,7 +16,7 @@ use crate::prepared::prepared;
 use crate::share_equal::ShareEqual;
 use crate::sites::SiteRanges;
 use crate::split_rotary::SplitRotary;
-use crate::substitute_polynomials::{Budget, SubstitutePolynomials};
+use crate::substitute_polynomials::SubstitutePolynomials;
 
 /// Values of graph inputs or outputs by name, row by row, for one input of the batch.
 pub type Named = BTreeMap<String, Vec<f64>>;

@@ -1,3 +1,4 @@
+use heron_passes::budget::Budget;
 use heron_passes::fold_centring::FoldCentring;
 use heron_passes::ir::poly::PolyGraph;
 use heron_passes::ir::tensor::TensorGraph;
@@ -6,7 +7,7 @@ use heron_passes::pass::Lower;
 use heron_passes::pass::Pass;
 use heron_passes::pass::PassCx;
 use heron_passes::sites::SiteRanges;
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 
 use crate::support::{run_pass, snapshot, toy_block};
 

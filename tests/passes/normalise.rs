@@ -1,8 +1,8 @@
+use heron_passes::budget::Budget;
 use heron_passes::ir::poly::{Evaluation, PolyOp};
 use heron_passes::ir::shape::Interval;
 use heron_passes::normalise::{annotate_ranges, normalise};
 use heron_passes::pass::{Ir, Lower, Manager};
-use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 
 use crate::support::{
@@ -12,7 +12,7 @@ use crate::support::{
 /// Twenty drawn inputs of the toy block and the outputs of an exact f64 model made of very fine approximations.
 fn calibration() -> (Vec<Named>, Vec<Named>) {
     let (tensor, sites) = toy_block(4);
-    let budget = heron_passes::substitute_polynomials::Budget::default().tightened(1e4);
+    let budget = heron_passes::budget::Budget::default().tightened(1e4);
     let pass = heron_passes::substitute_polynomials::SubstitutePolynomials {
         sites: &sites,
         budget,

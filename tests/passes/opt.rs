@@ -1,13 +1,14 @@
 //! `heron opt`: passes on text give what the pipeline gives, and refuse by name.
 
 use heron_passes::assign_levels::{AssignLevels, Placing};
+use heron_passes::budget::Budget;
 use heron_passes::cost::CostTable;
 use heron_passes::last_position::LastPosition;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Lower, Manager, Stage};
 use heron_passes::registry::{run, OptError, Settings, PASSES};
 use heron_passes::sites::SiteRanges;
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 use heron_passes::to_poly::{to_poly, Named};
 
 use crate::support::{draw_inputs, snapshot, toy_block, Draws};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use heron_compiler::pipeline::lower_poly;
 use heron_compiler::{calibration, onnx};
+use heron_passes::budget::Budget;
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::cost::prices::Target;
 use heron_passes::defer_normalisation::DeferNormalisation;
@@ -17,7 +18,7 @@ use heron_passes::ir::tensor::TensorOp;
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::normalise::{AnnotateRanges, Normalise};
 use heron_passes::pass::Manager;
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 use heron_schedule::params::{ParameterSet, Profile};
 
 /// Levels of the longest path from `from` to `to` that goes around `without`.

@@ -1,7 +1,8 @@
+use heron_passes::budget::Budget;
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::pass::{Lower, PassCx};
 use heron_passes::sites::SiteRanges;
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 
 use crate::support::{as_given, dense, diff, graph, matrix, snapshot, toy_block, Draws};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use heron_compiler::softmax_variant::{softmax_variant, twin, Setting, LARGEST};
+use heron_passes::budget::Budget;
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::cost::prices::Target;
 use heron_passes::ir::graph::ValueId;
@@ -12,7 +13,7 @@ use heron_passes::ir::shape::{Matrix, Shape};
 use heron_passes::ir::tensor::{TensorGraph, TensorOp};
 use heron_passes::lower_packed::LowerPacked;
 use heron_passes::pass::{Lower, Manager, PassCx};
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 use heron_passes::to_poly::{to_poly, Named, PolyModel};
 
 use heron_schedule::params::{ParameterSet, Profile};

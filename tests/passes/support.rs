@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use heron_passes::budget::Budget;
 use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::poly::{PolyGraph, PolyOp};
 use heron_passes::ir::shape::{Interval, Layer, LayerKind, Matrix, Shape};
@@ -9,7 +10,7 @@ use heron_passes::ir::tensor::{ClientInput, Linear, LinearTerm, RowMap, TensorGr
 use heron_passes::pass::Lower;
 use heron_passes::pass::{Pass, PassCx};
 use heron_passes::sites::SiteRanges;
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 use heron_passes::to_poly::Named;
 
 /// A small generator of reproducible numbers in [-1, 1].

@@ -1,8 +1,9 @@
 //! range-witness: what it adds, and what it leaves alone.
 
+use heron_passes::budget::Budget;
 use heron_passes::ir::poly::{PolyGraph, PolyOp};
 use heron_passes::pass::Lower;
-use heron_passes::substitute_polynomials::{Budget, SubstitutePolynomials};
+use heron_passes::substitute_polynomials::SubstitutePolynomials;
 use heron_passes::witness;
 
 use crate::support::{diff, draw_inputs, graph, poly_input, snapshot, toy_block, Draws};

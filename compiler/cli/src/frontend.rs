@@ -15,6 +15,7 @@ use heron_compiler::pipeline::CompileError;
 use heron_compiler::predict;
 use heron_compiler::reference::{Reference, ReferenceError};
 use heron_compiler::softmax_variant::{softmax_variant, Setting};
+use heron_passes::budget::Budget;
 use heron_passes::calibrate_ranges::calibrate_ranges;
 use heron_passes::client_head::{self, take_head};
 use heron_passes::cost::prices;
@@ -22,7 +23,6 @@ use heron_passes::ir::tensor::{ClientInput, TensorGraph, TensorOp};
 use heron_passes::last_position::LastPosition;
 use heron_passes::pass::{Manager, PassError};
 use heron_passes::sites::SiteRanges;
-use heron_passes::substitute_polynomials::Budget;
 use heron_passes::to_poly::{to_poly, Named};
 use heron_passes::witness;
 use heron_schedule::client::ClientGraph;
@@ -334,7 +334,7 @@ pub fn compile(
         &sites,
         &inputs,
         &reference,
-        Budget::for_levels(usize::from(named.levels_between_bootstraps())),
+        Budget::for_levels(usize::from(named.levels_between_bootstraps())).for_inputs(users.len()),
         options.tolerance,
         &mut manager,
     )?;
