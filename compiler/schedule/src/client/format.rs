@@ -1,6 +1,7 @@
 //! The client's program in the file: tables are plaintext vectors of the weights section, everything else is in the messages.
 
-use super::{ClientGraph, Function, Operation, Source, Step, FUNCTIONS, MAX_ELEMENTS, REDUCTIONS};
+use super::function::{FUNCTIONS, REDUCTIONS};
+use super::{ClientGraph, Function, Operation, Source, Step, MAX_ELEMENTS};
 use crate::proto;
 use crate::weights::{Weights, WeightsBuilder};
 use std::collections::BTreeSet;

@@ -1,14 +1,15 @@
 //! `ParameterSet`: a profile in a ring, with its level table.
 
+mod encoding;
+mod family;
+
 use super::chain::Chain;
-use super::levelled::{self, LevelledShape};
+use super::levelled::LevelledShape;
 use super::{
-    check_key, tables, KeySecurity, Level, LimbId, ParameterError, Profile, RowKind, Scale,
-    SecretKind, SecurityError,
+    check_key, KeySecurity, Level, LimbId, ParameterError, Profile, RowKind, Scale, SecretKind,
+    SecurityError,
 };
 use num_bigint::BigUint;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 /// One row of the level table.
 #[derive(Clone, Debug)]
@@ -45,142 +46,9 @@ pub struct ParameterSet {
     scale_top_times_2_40: u128,
 }
 
-/// Families by the name of their profile and their ring.
-type Families = BTreeMap<(&'static str, u32), Arc<Vec<ParameterSet>>>;
-
-const FULL_LOG_N: u32 = 16;
-const TOY_LOG_N: u32 = 12;
-const HAMMING_WEIGHT: u32 = 192;
 const EPHEMERAL_HAMMING_WEIGHT: u32 = 32;
-/// The ring whose limit the chains of `toy-levelled` are derived for.
-const TOY_LEVELLED_AS: u32 = 15;
-/// The chain `toy-levelled` stands for where none is named.
-const TOY_LEVELLED: LevelledShape = LevelledShape {
-    bits: levelled::LevelBits::Forty,
-    digit_limbs: 6,
-};
 
 impl ParameterSet {
-    /// The profile in its own ring: N = 2^16, or 2^12 for the toys.
-    pub fn new(profile: Profile) -> Result<ParameterSet, ParameterError> {
-        let log_n = if profile.is_toy() {
-            TOY_LOG_N
-        } else {
-            FULL_LOG_N
-        };
-        Self::with_ring(profile, log_n)
-    }
-
-    /// The profile in a ring of dimension 2^log_n: 16 for the secure profiles, 8 to 16 for the toys (which stay marked insecure).
-    /// Fails also when any key the set implies is below 128 bits and the set is not marked insecure.
-    pub fn with_ring(profile: Profile, log_n: u32) -> Result<ParameterSet, ParameterError> {
-        let expected = match (profile.is_toy(), log_n) {
-            (true, 8..=16) | (false, FULL_LOG_N) => "",
-            (true, _) => "8 to 2^16",
-            (false, _) => "16",
-        };
-        if !expected.is_empty() {
-            return Err(ParameterError::RingSize {
-                profile,
-                expected,
-                found: log_n,
-            });
-        }
-        let sparse = SecretKind::SparseTernary {
-            hamming_weight: HAMMING_WEIGHT,
-        };
-        let (chain, secret) = match profile {
-            Profile::ToyLevelled => return Self::levelled(profile, log_n, TOY_LEVELLED),
-            Profile::Secure | Profile::ToySecure => (&tables::SECURE, sparse),
-            Profile::Paper | Profile::Toy => (&tables::PAPER, sparse),
-            Profile::Standard | Profile::ToyStandard => {
-                (&tables::SECURE, SecretKind::UniformTernary)
-            }
-        };
-        Self::checked(profile, log_n, secret, chain)
-    }
-
-    /// The sets with bootstrapping that the profile may choose from, its own first: `secure` and `toy-secure` also have chains with fewer
-    /// levels between bootstraps and fewer key-switching digits, and with more of both.
-    pub fn bootstrapping(profile: Profile, log_n: u32) -> impl Iterator<Item = ParameterSet> {
-        let named = Self::with_ring(profile, log_n).ok();
-        let named = named.filter(ParameterSet::can_bootstrap);
-        let others = match (profile, named.is_some()) {
-            (Profile::Secure | Profile::ToySecure, true) => vec![&tables::PAPER, &tables::DEEP],
-            _ => Vec::new(),
-        };
-        let secret = SecretKind::SparseTernary {
-            hamming_weight: HAMMING_WEIGHT,
-        };
-        let others = others.into_iter();
-        let others =
-            others.filter_map(move |chain| Self::checked(profile, log_n, secret, chain).ok());
-        named.into_iter().chain(others)
-    }
-
-    fn checked(
-        profile: Profile,
-        log_n: u32,
-        secret: SecretKind,
-        chain: &Chain<'_>,
-    ) -> Result<ParameterSet, ParameterError> {
-        let set = Self::build(profile, log_n, secret, chain, None)?;
-        set.check_key(set.log2_qp(), set.secret)?;
-        set.check_key(set.log2_encapsulation(), set.ephemeral_secret())?;
-        Ok(set)
-    }
-
-    /// A chain without bootstrapping: profile `secure` in rings of 2^13 to 2^17, `toy-levelled` (marked insecure) in rings of 2^8 to 2^16.
-    /// Fails where the shape does not exist, or is below 128 bits and not marked insecure.
-    pub fn levelled(
-        profile: Profile,
-        log_n: u32,
-        shape: LevelledShape,
-    ) -> Result<ParameterSet, ParameterError> {
-        let (expected, as_in) = match profile {
-            Profile::Secure => ("13 to 2^17", log_n),
-            Profile::ToyLevelled if (8..=16).contains(&log_n) => ("", TOY_LEVELLED_AS),
-            _ => ("8 to 2^16", 0),
-        };
-        if !levelled::RINGS.contains(&as_in) {
-            return Err(ParameterError::RingSize {
-                profile,
-                expected,
-                found: log_n,
-            });
-        }
-        let secret = SecretKind::UniformTernary;
-        let set = levelled::chain(as_in, shape)?
-            .with(|chain| Self::build(profile, log_n, secret, chain, Some(shape)))?;
-        set.check_key(set.log2_qp(), set.secret)?;
-        Ok(set)
-    }
-
-    /// Every set a file of this profile and ring may name: the profile's own chain, others with bootstrapping, then those without.
-    pub fn family(profile: Profile, log_n: u32) -> impl Iterator<Item = ParameterSet> {
-        // `toy-levelled` has no bootstrapping: its own is one of those without.
-        let own = Self::with_ring(profile, log_n).ok();
-        let own = own.filter(|set| !set.can_bootstrap());
-        let named = Self::bootstrapping(profile, log_n).chain(own);
-        let levelled = LevelledShape::all()
-            .filter(move |shape| profile != Profile::ToyLevelled || *shape != TOY_LEVELLED)
-            .filter_map(move |shape| Self::levelled(profile, log_n, shape).ok());
-        named.chain(levelled)
-    }
-
-    /// The family, made once: it takes some milliseconds, and files ask for it.
-    fn known(profile: Profile, log_n: u32) -> Arc<Vec<ParameterSet>> {
-        static KNOWN: Mutex<Families> = Mutex::new(BTreeMap::new());
-        let make = || Arc::new(Self::family(profile, log_n).collect());
-        match KNOWN.lock() {
-            Ok(mut known) => {
-                let entry = known.entry((profile.name(), log_n));
-                Arc::clone(entry.or_insert_with(make))
-            }
-            Err(_) => make(),
-        }
-    }
-
     fn build(
         profile: Profile,
         log_n: u32,
@@ -239,26 +107,6 @@ impl ParameterSet {
             special: ids(chain.special),
             encapsulation: ids(chain.encapsulation),
             scale_top_times_2_40: chain.scale_top_times_2_40,
-        })
-    }
-
-    /// The set a file names, provided its id is the one this version computes.
-    pub fn from_id(profile: &str, log_n: u32, id: &[u8]) -> Result<ParameterSet, ParameterError> {
-        let profile: Profile = profile.parse()?;
-        let known = Self::known(profile, log_n);
-        if let Some(set) = known.iter().find(|set| set.id() == id) {
-            return Ok(set.clone());
-        }
-        let hex = |b: &[u8]| b.iter().take(4).map(|x| format!("{x:02x}")).collect();
-        let expected = match known.first() {
-            Some(set) => hex(&set.id()),
-            // Says which rings the profile has.
-            None => return Self::with_ring(profile, log_n),
-        };
-        Err(ParameterError::IdMismatch {
-            profile,
-            found: hex(id),
-            expected,
         })
     }
 
@@ -436,85 +284,7 @@ impl ParameterSet {
         }
         check_key(self.log_n, log2_modulus, secret).map(KeySecurity::Secure)
     }
-
-    /// The canonical encoding: every field that two parties must agree on, little-endian, lists preceded by their length as u16.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.extend_from_slice(MAGIC);
-        let name = self.profile.name().as_bytes();
-        out.push(name.len() as u8);
-        out.extend_from_slice(name);
-        out.push(self.log_n as u8);
-        out.push(u8::from(self.is_insecure()));
-        for secret in [self.secret, self.ephemeral_secret()] {
-            let weight = match secret {
-                SecretKind::UniformTernary => u32::MAX,
-                SecretKind::SparseTernary { hamming_weight } => hamming_weight,
-            };
-            out.extend_from_slice(&weight.to_le_bytes());
-        }
-        out.extend_from_slice(&self.sigma().to_le_bytes());
-        out.extend_from_slice(&(self.primes.len() as u16).to_le_bytes());
-        for p in &self.primes {
-            out.extend_from_slice(&p.to_le_bytes());
-        }
-        let mut list = |limbs: &[LimbId]| {
-            out.extend_from_slice(&(limbs.len() as u16).to_le_bytes());
-            for l in limbs {
-                out.extend_from_slice(&l.0.to_le_bytes());
-            }
-        };
-        self.digits.iter().for_each(|d| list(d));
-        list(&[]);
-        list(&self.special);
-        list(&self.encapsulation);
-        self.rows.iter().for_each(|row| list(&row.limbs));
-        list(&[]);
-        out.extend(self.rows.iter().map(|row| row.kind as u8));
-        out.push(self.top_usable().0);
-        out.extend_from_slice(&self.scale_top_times_2_40.to_le_bytes());
-        out
-    }
-
-    /// The inverse of [`ParameterSet::to_bytes`]: rebuilds the set by its name and insists on equal bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<ParameterSet, ParameterError> {
-        let malformed = |reason| ParameterError::Malformed { reason };
-        let rest = bytes
-            .strip_prefix(MAGIC)
-            .ok_or(malformed("expected the magic of a parameter set"))?;
-        let (&length, rest) = rest
-            .split_first()
-            .ok_or(malformed("ends before the profile"))?;
-        let name = rest
-            .get(..usize::from(length))
-            .and_then(|name| std::str::from_utf8(name).ok())
-            .ok_or(malformed("expected the profile's name"))?;
-        let log_n = *rest
-            .get(usize::from(length))
-            .ok_or(malformed("ends before the ring dimension"))?;
-        let profile: Profile = name.parse()?;
-        let log_n = u32::from(log_n);
-        let known = Self::known(profile, log_n);
-        if known.is_empty() {
-            // Says which rings the profile has.
-            return Self::with_ring(profile, log_n);
-        }
-        known
-            .iter()
-            .find(|set| set.to_bytes() == bytes)
-            .cloned()
-            .ok_or(malformed(
-                "differs from the sets of the profile of that name",
-            ))
-    }
-
-    /// BLAKE3 of the canonical encoding, under its own context.
-    pub fn id(&self) -> [u8; 32] {
-        blake3::derive_key("heron 2026-11 parameter set v1", &self.to_bytes())
-    }
 }
-
-const MAGIC: &[u8] = b"heron parameters 1\0";
 
 fn chain_primes(chain: &Chain, limbs: &[LimbId]) -> Vec<u32> {
     limbs
