@@ -2,7 +2,7 @@
 
 use super::context::{cached, RingContext};
 use super::poly::{Form, RnsPoly};
-use super::simd::InstructionSet;
+use super::simd::{with_vectors, InstructionSet};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -170,35 +170,18 @@ impl BlockPermutation {
 
     pub(crate) fn apply(&self, set: InstructionSet, to: &mut [u32], from: &[u32]) {
         assert!(to.len() == RUN * self.runs.len() && from.len() == to.len());
-        #[cfg(target_arch = "x86_64")]
-        if set.is_avx512() {
-            // SAFETY: a context's instruction set is available.
-            return unsafe { self.apply_avx512(to, from) };
-        }
-        let _ = set;
-        for (to, &run) in to.chunks_exact_mut(RUN).zip(&self.runs) {
-            let source = &from[run as usize & !15..][..RUN];
-            let order = &self.orders[run as usize & 15];
-            for (word, &s) in to.iter_mut().zip(order) {
-                *word = source[s as usize & 15];
+        let (runs, orders) = (&self.runs[..], &self.orders[..]);
+        with_vectors!(
+            set,
+            fn kernel<V>(runs: &[u32], orders: &[[u32; RUN]], to: &mut [u32], from: &[u32]) {
+                for (to, &run) in to.chunks_exact_mut(RUN).zip(runs) {
+                    let source = &from[run as usize & !15..][..RUN];
+                    let order = &orders[run as usize & 15];
+                    // SAFETY: all three have 16 words; compiled with the set.
+                    unsafe { V::permute_run(source.as_ptr(), to.as_mut_ptr(), order.as_ptr()) }
+                }
             }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn apply_avx512(&self, to: &mut [u32], from: &[u32]) {
-        use super::simd::{Avx512, Vector};
-        for (to, &run) in to.chunks_exact_mut(RUN).zip(&self.runs) {
-            let source = &from[run as usize & !15..][..RUN];
-            let order = &self.orders[run as usize & 15];
-            // SAFETY: all three have 16 words; compiled with the set.
-            unsafe {
-                Avx512::load(source.as_ptr())
-                    .permute(Avx512::load(order.as_ptr()))
-                    .store(to.as_mut_ptr());
-            }
-        }
+        )
     }
 }
 

@@ -150,7 +150,7 @@ fn run(
                         let target = *targets.add(run) as usize;
                         let order = (*orders.add(target % RUN)).as_ptr();
                         for half in &mut made {
-                            V::permute_run(half, order);
+                            V::permute_run(half.as_ptr(), half.as_mut_ptr(), order);
                         }
                         place = target / RUN;
                     }

@@ -112,6 +112,28 @@ impl Vector for Avx2 {
     type Wide = Wide;
 
     #[inline(always)]
+    unsafe fn permute_run(from: *const u32, to: *mut u32, order: *const u32) {
+        // SAFETY: see above.
+        unsafe {
+            let (low, high) = (Self::load(from), Self::load(from.add(8)));
+            for half in 0..2 {
+                // Bits 0 to 2 choose the word, bit 3 the vector.
+                let order = Self::load(order.add(8 * half)).0;
+                let (low, high) = (
+                    _mm256_permutevar8x32_epi32(low.0, order),
+                    _mm256_permutevar8x32_epi32(high.0, order),
+                );
+                let turned = _mm256_blendv_ps(
+                    _mm256_castsi256_ps(low),
+                    _mm256_castsi256_ps(high),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<28>(order)),
+                );
+                Self(_mm256_castps_si256(turned)).store(to.add(8 * half));
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const u32) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm256_loadu_si256(from.cast())) }

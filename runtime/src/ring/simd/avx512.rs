@@ -208,11 +208,10 @@ impl Vector for Avx512 {
     type Wide = Wide;
 
     #[inline(always)]
-    unsafe fn permute_run(run: &mut [u32; 16], order: *const u32) {
+    unsafe fn permute_run(from: *const u32, to: *mut u32, order: *const u32) {
         // SAFETY: see above.
         unsafe {
-            let turned = Self::load(run.as_ptr()).permute(Self::load(order));
-            turned.store(run.as_mut_ptr());
+            Self::load(from).permute(Self::load(order)).store(to);
         }
     }
 

@@ -149,16 +149,18 @@ pub(crate) trait Vector: Copy {
     /// `sum 2^-32 mod q` as a word in `(0, sum 2^-32 + q)`; needs `sum < 2^64 - q 2^32`.
     unsafe fn montgomery(sum: Self::Wide, q: Self, q_inverse: Self) -> Self;
 
-    /// Sixteen words in another order: word l takes word `order[l]`, below 16.
+    /// Sixteen words in another order: word l of the result is word `order[l]`, below 16. `from` and `to` may be the same.
     ///
     /// # Safety
-    /// `order` points to 16 words; the instruction set is present.
+    /// All three point to 16 words; the instruction set is present.
     #[inline(always)]
-    unsafe fn permute_run(run: &mut [u32; 16], order: *const u32) {
-        let from = *run;
-        for (l, word) in run.iter_mut().enumerate() {
-            // SAFETY: the caller's.
-            *word = from[unsafe { *order.add(l) } as usize & 15];
+    unsafe fn permute_run(from: *const u32, to: *mut u32, order: *const u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let words = from.cast::<[u32; 16]>().read();
+            for l in 0..16 {
+                *to.add(l) = words[*order.add(l) as usize & 15];
+            }
         }
     }
 
