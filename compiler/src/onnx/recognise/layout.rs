@@ -1,6 +1,5 @@
 //! Where the elements of an expression lie in a matrix.
 
-use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::{Layout, Lowerer};
@@ -65,21 +64,49 @@ impl Lowerer<'_> {
             let p = base.2[k as usize] as usize;
             places.push((p / base.1, p % base.1));
         }
-        let rows: BTreeSet<usize> = places.iter().map(|p| p.0).collect();
-        let cols: BTreeSet<usize> = places.iter().map(|p| p.1).collect();
-        let all: BTreeSet<&(usize, usize)> = places.iter().collect();
-        if rows.len() * cols.len() != n || all.len() != n {
+        let rows = Ranks::of(places.iter().map(|p| p.0));
+        let cols = Ranks::of(places.iter().map(|p| p.1));
+        if rows.count * cols.count != n {
             return None;
         }
-        let rank = |s: &BTreeSet<usize>| -> HashMap<usize, usize> {
-            s.iter().enumerate().map(|(i, &x)| (x, i)).collect()
-        };
-        let (rr, rc) = (rank(&rows), rank(&cols));
-        let pos = places
-            .iter()
-            .map(|(r, c)| (rr[r] * cols.len() + rc[c]) as u32)
+        let mut met = vec![false; n];
+        let mut pos = Vec::with_capacity(n);
+        for (r, c) in places {
+            let p = rows.rank[r] * cols.count + cols.rank[c];
+            if std::mem::replace(&mut met[p], true) {
+                return None;
+            }
+            pos.push(p as u32);
+        }
+        Some(Rc::new((rows.count, cols.count, pos)))
+    }
+}
+
+/// How many of the numbers that occur are below each: their places once the others are left out.
+struct Ranks {
+    count: usize,
+    rank: Vec<usize>,
+}
+
+impl Ranks {
+    fn of(numbers: impl Iterator<Item = usize>) -> Ranks {
+        let mut occurs = Vec::new();
+        for x in numbers {
+            if x >= occurs.len() {
+                occurs.resize(x + 1, false);
+            }
+            occurs[x] = true;
+        }
+        let mut count = 0;
+        let rank = occurs
+            .into_iter()
+            .map(|occurs| {
+                let below = count;
+                count += usize::from(occurs);
+                below
+            })
             .collect();
-        Some(Rc::new((rows.len(), cols.len(), pos)))
+        Ranks { count, rank }
     }
 }
 

@@ -8,7 +8,7 @@ use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
 use heron_passes::ir::tensor::{Linear, LinearTerm, TensorOp};
 use heron_passes::ir::weight::Weight;
 
-use super::terms::Part;
+use super::terms::{Part, Parts};
 use super::{Lowerer, Placed, Step};
 use crate::onnx::expr::Kind;
 use crate::onnx::view::{Sym, NONE};
@@ -43,7 +43,7 @@ impl Lowerer<'_> {
     }
 
     /// Summands of element i of a view, all of expression `base`; returns the constant.
-    fn parts(&self, view: &Sym, i: usize, base: u32, factor: f64, out: &mut Vec<Part>) -> f64 {
+    fn parts(&self, view: &Sym, i: usize, base: u32, factor: f64, out: &mut Parts) -> f64 {
         let (e, k) = view.at(i);
         let constant = factor * view.add.at(i);
         if e == NONE {
@@ -51,10 +51,7 @@ impl Lowerer<'_> {
         }
         let factor = factor * view.mul.at(i);
         if e == base {
-            match out.iter_mut().find(|p| p.element == k) {
-                Some(p) => p.factor += factor,
-                None => out.push(Part { element: k, factor }),
-            }
+            out.add(Part { element: k, factor });
             return constant;
         }
         match &self.get(e).kind {
@@ -84,7 +81,7 @@ impl Lowerer<'_> {
         let mut parts = Vec::with_capacity(view.len());
         let mut bias = Vec::with_capacity(view.len());
         for i in 0..view.len() {
-            let mut p = Vec::new();
+            let mut p = Parts::none();
             bias.push(self.parts(view, i, base, 1.0, &mut p));
             parts.push(p);
         }
@@ -96,7 +93,10 @@ impl Lowerer<'_> {
             Some(s) => s,
             None => {
                 // Rows chosen from an input are chosen by the client.
-                let (a, parts2) = self.client_rows(view, &a, &parts, n);
+                let (a, parts) = match self.client_rows(view, &a, &parts, n) {
+                    Some(arranged) => arranged,
+                    None => (a, parts),
+                };
                 let value = self.matrix(&a)?;
                 let rows = a.shape[0];
                 let source = Source {
@@ -108,7 +108,7 @@ impl Lowerer<'_> {
                     bias: None,
                     zero: self.zero_rows(&a),
                 };
-                return self.build(view, base, source, &parts2, bias, n);
+                return self.build(view, base, source, &parts, bias, n);
             }
         };
         self.build(view, base, source, &parts, bias, n)
@@ -134,12 +134,12 @@ impl Lowerer<'_> {
             let (x, k) = view.at(i);
             bias.push(view.add.at(i));
             parts.push(if x == NONE {
-                Vec::new()
+                Parts::none()
             } else {
-                vec![Part {
+                Parts::One(Part {
                     element: placed.pos[k as usize],
                     factor: view.mul.at(i) * placed.factor,
-                }]
+                })
             });
         }
         self.build(view, e, source, &parts, bias, cols)

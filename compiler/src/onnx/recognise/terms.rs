@@ -1,5 +1,7 @@
 //! Pieces of linear maps: summands of elements, maps of rows, biases.
 
+use std::ops::Deref;
+
 use heron_passes::ir::shape::Matrix;
 use heron_passes::ir::tensor::RowMap;
 
@@ -8,6 +10,58 @@ use heron_passes::ir::tensor::RowMap;
 pub(super) struct Part {
     pub(super) element: u32,
     pub(super) factor: f64,
+}
+
+/// The summands of one element: most elements have one, and there are millions of elements.
+#[derive(Clone)]
+pub(super) enum Parts {
+    /// One summand, kept in place.
+    One(Part),
+    /// None or several.
+    Several(Vec<Part>),
+}
+
+impl Parts {
+    /// No summands.
+    pub(super) fn none() -> Parts {
+        Parts::Several(Vec::new())
+    }
+
+    /// Adds a summand; factors of the same element are added up.
+    pub(super) fn add(&mut self, part: Part) {
+        match self {
+            Parts::One(p) if p.element == part.element => p.factor += part.factor,
+            Parts::One(p) => *self = Parts::Several(vec![*p, part]),
+            Parts::Several(all) if all.is_empty() => *self = Parts::One(part),
+            Parts::Several(all) => match all.iter_mut().find(|p| p.element == part.element) {
+                Some(p) => p.factor += part.factor,
+                None => all.push(part),
+            },
+        }
+    }
+
+    /// The same summands of other elements.
+    pub(super) fn moved(&self, to: impl Fn(u32) -> u32) -> Parts {
+        let moved = |p: &Part| Part {
+            element: to(p.element),
+            ..*p
+        };
+        match self {
+            Parts::One(p) => Parts::One(moved(p)),
+            Parts::Several(all) => Parts::Several(all.iter().map(moved).collect()),
+        }
+    }
+}
+
+impl Deref for Parts {
+    type Target = [Part];
+
+    fn deref(&self) -> &[Part] {
+        match self {
+            Parts::One(p) => std::slice::from_ref(p),
+            Parts::Several(all) => all,
+        }
+    }
 }
 
 /// A row map from the row read by each output row (`None` reads nothing).
@@ -27,7 +81,7 @@ pub(super) fn row_map(rows: &[Option<usize>], from: usize) -> RowMap {
 
 /// The summands that a column of a view has in any of its rows: column of the base, and which of those that read it.
 pub(super) fn slots_of(
-    parts: &[Vec<Part>],
+    parts: &[Parts],
     t: usize,
     c: usize,
     col: usize,

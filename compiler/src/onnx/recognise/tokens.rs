@@ -4,7 +4,7 @@ use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::shape::{LayerKind, Matrix, Shape};
 use heron_passes::ir::tensor::{LinearTerm, RowMap};
 
-use super::terms::{shrink_bias, Part};
+use super::terms::{shrink_bias, Parts};
 use super::{Lowerer, Placed, Step};
 use crate::onnx::expr::Kind;
 use crate::onnx::nd::Data;
@@ -17,7 +17,7 @@ impl Lowerer<'_> {
         view: &Sym,
         base: u32,
         (a, w, m, k, n): (&Sym, &Data, usize, usize, usize),
-        parts: &[Vec<Part>],
+        parts: &[Parts],
         bias: &[f64],
     ) -> Step<Option<ValueId>> {
         let Some(e) = a.single() else { return Ok(None) };

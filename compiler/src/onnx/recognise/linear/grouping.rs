@@ -8,7 +8,7 @@ use heron_passes::ir::tensor::LinearTerm;
 use heron_passes::ir::weight::{Choice, Weight};
 
 use super::source::Source;
-use crate::onnx::recognise::terms::{row_map, shrink_bias, slots_of, Part};
+use crate::onnx::recognise::terms::{row_map, shrink_bias, slots_of, Parts};
 use crate::onnx::recognise::{Lowerer, Step};
 use crate::onnx::view::Sym;
 
@@ -42,7 +42,7 @@ impl Lowerer<'_> {
         view: &Sym,
         e: u32,
         source: Source,
-        parts: &[Vec<Part>],
+        parts: &[Parts],
         mut bias: Vec<f64>,
         n: usize,
     ) -> Step<ValueId> {

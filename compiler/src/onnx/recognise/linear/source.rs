@@ -5,7 +5,7 @@ use heron_passes::ir::shape::{Matrix, Shape};
 use heron_passes::ir::weight::{Choice, Weight};
 
 use crate::onnx::expr::Kind;
-use crate::onnx::recognise::terms::Part;
+use crate::onnx::recognise::terms::Parts;
 use crate::onnx::recognise::{Lowerer, Step};
 use crate::onnx::view::{Co, Sym, NONE};
 
@@ -25,34 +25,34 @@ pub(super) struct Source {
 }
 
 impl Lowerer<'_> {
-    /// If every output row reads one row of an input, the client can arrange them.
+    /// If every output row reads one row of an input, the client can arrange them: the input arranged, and the summands there. `None` if
+    /// there is nothing to arrange.
     pub(super) fn client_rows(
         &self,
         view: &Sym,
         a: &Sym,
-        parts: &[Vec<Part>],
+        parts: &[Parts],
         n: usize,
-    ) -> (Sym, Vec<Vec<Part>>) {
-        let same = (a.clone(), parts.to_vec());
+    ) -> Option<(Sym, Vec<Parts>)> {
         let from_input = a
             .single()
             .is_some_and(|e| matches!(self.get(e).kind, Kind::Input { .. }));
         let (t, c) = (view.shape[0], view.shape[1]);
         let k = a.shape[1];
         if !from_input || a.mul.uniform().is_none() || a.add.uniform() != Some(0.0) {
-            return same;
+            return None;
         }
         let mut rows: Vec<Option<usize>> = vec![None; t];
         for r in 0..t {
-            for p in parts[r * c..(r + 1) * c].iter().flatten() {
+            for p in parts[r * c..(r + 1) * c].iter().flat_map(|ps| ps.iter()) {
                 let m = p.element as usize / n;
                 if *rows[r].get_or_insert(m) != m {
-                    return same;
+                    return None;
                 }
             }
         }
         if t == a.shape[0] && rows.iter().enumerate().all(|(i, r)| *r == Some(i)) {
-            return same;
+            return None;
         }
         let index: Vec<u32> = rows
             .iter()
@@ -66,16 +66,9 @@ impl Lowerer<'_> {
         let moved = parts
             .iter()
             .enumerate()
-            .map(|(i, ps)| {
-                ps.iter()
-                    .map(|p| Part {
-                        element: (i / c * n) as u32 + p.element % n as u32,
-                        factor: p.factor,
-                    })
-                    .collect()
-            })
+            .map(|(i, ps)| ps.moved(|element| (i / c * n) as u32 + element % n as u32))
             .collect();
-        (arranged, moved)
+        Some((arranged, moved))
     }
 
     /// Rows of an input that the client fills with zeros.
