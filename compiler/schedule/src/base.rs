@@ -5,6 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rayon::prelude::*;
+
+/// Numbers that one thread checks at a time.
+const CHECKED: usize = 1 << 14;
+
 /// How a float is stored, little-endian; the numbers are ONNX's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatKind {
@@ -184,15 +189,13 @@ impl Base {
 
     /// The first number that is an infinity or NaN.
     pub fn not_finite(&self) -> Option<f64> {
-        let mut block = vec![0.0; self.len().min(1 << 14)];
-        for start in (0..self.len()).step_by(block.len().max(1)) {
-            let count = block.len().min(self.len() - start);
-            self.fill(start, &mut block[..count]);
-            if let Some(bad) = block[..count].iter().find(|x| !x.is_finite()) {
-                return Some(*bad);
-            }
-        }
-        None
+        let blocks = self.len().div_ceil(CHECKED);
+        (0..blocks).into_par_iter().find_map_first(|block| {
+            let start = block * CHECKED;
+            let mut numbers = vec![0.0; CHECKED.min(self.len() - start)];
+            self.fill(start, &mut numbers);
+            numbers.into_iter().find(|x| !x.is_finite())
+        })
     }
 }
 
