@@ -138,6 +138,16 @@ impl Blocks {
         Some((kernel, packed.graph.operands(v)))
     }
 
+    /// Seconds of a linear map at least: a slot takes from every lane of its block, each at another rotation, and two products are one at best.
+    fn least_of_a_map(&self) -> f64 {
+        let products = self.rows.len() * self.ciphertexts * self.lanes;
+        let work = Work {
+            linear: [0.0, 0.0, products as f64 / 2.0, 0.0, 0.0, 0.0],
+            ..Work::default()
+        };
+        CostTable::bootstrapped(16, 13).work(&work, LEVEL)
+    }
+
     /// Seconds of rotations that double, at a level in the middle; `again`: whether the products are made for this only.
     fn seconds(&self, again: bool) -> f64 {
         let n = self.rows.len() as f64;
@@ -171,9 +181,13 @@ pub fn lower(
     let Some(((products, operands), blocks)) = made else {
         return linear(packed, scope, source, target, map, bound);
     };
-    let plan = lower_linear(g, &[&layout], target, map, &mut packed.plaintexts);
-    if plan.is_ok_and(|plan| seconds(&parts(&plan.outs)) <= blocks.seconds(!alone)) {
-        return linear(packed, scope, source, target, map, bound);
+    let doubled = blocks.seconds(!alone);
+    // Making a map of thousands of diagonals takes seconds.
+    if blocks.least_of_a_map() < doubled {
+        let plan = lower_linear(g, &[&layout], target, map, &mut packed.plaintexts);
+        if plan.is_ok_and(|plan| seconds(&parts(&plan.outs)) <= doubled) {
+            return linear(packed, scope, source, target, map, bound);
+        }
     }
     let first = packed.shared(blocks.first_lanes());
     let nothing = Layout::new(vec![vec![None]; blocks.rows.len()], "partial sums");
