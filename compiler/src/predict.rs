@@ -13,6 +13,7 @@ use heron_passes::ir::graph::ValueId;
 use heron_passes::ir::levelled::{LevelledGraph, LevelledKernel};
 use heron_passes::ir::poly::eval::EvalError;
 use heron_passes::ir::poly::{Evaluation, PolyGraph, PolyOp};
+use heron_passes::normalise::Results;
 use heron_passes::to_poly::Named;
 use heron_schedule::noise::{NoiseModel, NoiseStream};
 use heron_schedule::params::{Level, ParameterError, ParameterSet};
@@ -33,6 +34,8 @@ pub struct Calibrated<'a> {
     pub inputs: &'a [Named],
     /// The model's results for them.
     pub reference: &'a [Named],
+    /// The poly graph's results for them without noise, in the model's units.
+    pub clean: &'a [Results],
     /// Largest difference of the poly graph from the reference, over its standard deviation.
     pub approximation: f64,
 }
@@ -234,40 +237,29 @@ pub fn predict(
         .collect();
     for (run, input) in known.inputs.iter().cycle().take(runs).enumerate() {
         let is_result = |v: ValueId| results.iter().any(|(_, r)| *r == v);
-        let without = || -> Result<BTreeMap<ValueId, Vec<f64>>, PredictError> {
-            let mut clean = BTreeMap::new();
-            graph.visit(input, &mut |v, values| {
-                if is_result(v) {
-                    clean.insert(v, values.to_vec());
-                }
-            })?;
-            Ok(clean)
-        };
-        let with = || -> Result<BTreeMap<ValueId, Vec<f64>>, PredictError> {
-            let mut noisy = BTreeMap::new();
-            let mut number = 0u64;
-            graph.visit_changing(input, &mut |v, values| {
-                number += 1;
-                let mut stream = NoiseStream::new(run as u64, number, 0);
-                let times = boots.get(&v).copied().unwrap_or(0) as f64;
-                let own = own.get(&v).copied().unwrap_or(0.0);
-                stream.add(values, own.hypot(figures.bootstrap * times.sqrt()));
-                // The sine takes from every value; what is bootstrapped is at most 1 in size.
-                let sine = figures.cubic * times;
-                values.iter_mut().for_each(|x| *x -= sine * x.powi(3));
-                if is_result(v) {
-                    noisy.insert(v, values.to_vec());
-                }
-            })?;
-            Ok(noisy)
-        };
-        let (clean, noisy) = rayon::join(without, with);
-        let (clean, noisy) = (clean?, noisy?);
+        let mut noisy: BTreeMap<ValueId, Vec<f64>> = BTreeMap::new();
+        let mut number = 0u64;
+        graph.visit_changing(input, &mut |v, values| {
+            number += 1;
+            let mut stream = NoiseStream::new(run as u64, number, 0);
+            let times = boots.get(&v).copied().unwrap_or(0) as f64;
+            let own = own.get(&v).copied().unwrap_or(0.0);
+            stream.add(values, own.hypot(figures.bootstrap * times.sqrt()));
+            // The sine takes from every value; what is bootstrapped is at most 1 in size.
+            let sine = figures.cubic * times;
+            values.iter_mut().for_each(|x| *x -= sine * x.powi(3));
+            if is_result(v) {
+                noisy.insert(v, values.to_vec());
+            }
+        })?;
+        let clean = known.clean.get(run % known.inputs.len());
         for (i, v) in &results {
             let factor = graph.output_factors.get(*i).copied().unwrap_or(1.0);
-            let values = |of: &BTreeMap<ValueId, Vec<f64>>| of.get(v).cloned().unwrap_or_default();
-            for (a, b) in values(&clean).into_iter().zip(values(&noisy)) {
-                let difference = ((a - b) / factor).abs();
+            let noisy = noisy.get(v).map_or(&[][..], Vec::as_slice);
+            let clean = clean.and_then(|c| c.get(*i));
+            let clean = clean.map_or(&[][..], Vec::as_slice);
+            for (a, b) in clean.iter().zip(noisy) {
+                let difference = (a - b / factor).abs();
                 count += 1;
                 square += difference * difference;
                 largest = largest.max(difference);

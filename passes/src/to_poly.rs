@@ -32,6 +32,8 @@ pub struct PolyModel {
     pub budget: Budget,
     /// Largest |difference| from the reference over the calibration inputs, over the reference's standard deviation.
     pub error: f64,
+    /// What the graph gives for each calibration input, in the model's units.
+    pub results: Vec<Results>,
     /// Functions and their fits, for the report.
     pub plots: Vec<Plot>,
 }
@@ -112,6 +114,7 @@ fn attempt(
         outputs,
         budget,
         error,
+        results,
         plots,
     })
 }

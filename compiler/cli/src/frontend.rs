@@ -387,6 +387,7 @@ pub fn compile(
         calibrated: Some(predict::Calibrated {
             inputs: &inputs,
             reference: &reference,
+            clean: &poly.results,
             approximation: poly.error,
         }),
     };
