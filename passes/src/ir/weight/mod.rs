@@ -157,11 +157,18 @@ impl Weight {
 
     /// The rows in `range`, one after the other.
     pub fn panel(&self, range: Range<usize>) -> Vec<f64> {
+        let mut out = vec![0.0; range.len() * self.cols()];
+        self.read(range, &mut out);
+        out
+    }
+
+    /// Writes the rows in `range`, one after the other.
+    fn read(&self, range: Range<usize>, out: &mut [f64]) {
         let cols = self.cols();
-        let mut out = vec![0.0; range.len() * cols];
         match self {
             Weight::Dense(m) => out.copy_from_slice(&m.data[range.start * cols..range.end * cols]),
             Weight::Choice(choice) => {
+                out.fill(0.0);
                 for (c, (from, factor)) in choice.from.iter().zip(&choice.factor).enumerate() {
                     if range.contains(&(*from as usize)) {
                         out[(*from as usize - range.start) * cols + c] = *factor;
@@ -174,9 +181,8 @@ impl Weight {
                     out[(r - range.start) * cols + r] = 1.0 - 1.0 / *n as f64;
                 }
             }
-            Weight::Stored(s) => s.panel(range, &mut out),
+            Weight::Stored(s) => s.panel(range, out),
         }
-        out
     }
 
     /// Element (r, c).
@@ -194,9 +200,14 @@ impl Weight {
 
     /// Calls `f` with the first row and the numbers of some rows at a time.
     pub fn for_panels(&self, mut f: impl FnMut(usize, &[f64])) {
-        let step = (PANEL / self.cols().max(1)).max(1);
+        let cols = self.cols();
+        let step = (PANEL / cols.max(1)).clamp(1, self.rows().max(1));
+        let mut panel = vec![0.0; step * cols];
         for from in (0..self.rows()).step_by(step) {
-            f(from, &self.panel(from..(from + step).min(self.rows())));
+            let rows = from..(from + step).min(self.rows());
+            let panel = &mut panel[..rows.len() * cols];
+            self.read(rows, panel);
+            f(from, panel);
         }
     }
 

@@ -1,7 +1,5 @@
 //! Products: of two matrices, kept by what they are made of where that can be, and of rows of numbers with a matrix.
 
-use rayon::prelude::*;
-
 use super::Weight;
 use crate::ir::product::{add_product, Strides};
 use crate::ir::shape::Matrix;
@@ -82,22 +80,7 @@ impl Weight {
                     both.for_each(|(o, x)| *o += x - mean);
                 }
             }
-            Weight::Stored(_) => self.for_panels(|from, panel| {
-                let some = panel.len() / n.max(1);
-                // As many rows for each thread; a row's sum does not depend on how many there are.
-                let share = rows.div_ceil(rayon::current_num_threads()).max(1);
-                let parts = out.par_chunks_mut(share * n).enumerate();
-                parts.for_each(|(part, out)| {
-                    let first = part * share;
-                    let a = Strides {
-                        start: first * k + from,
-                        rows: k,
-                        cols: 1,
-                    };
-                    let b = Strides::dense(n);
-                    add_product((out.len() / n, some, n), (x, a), (panel, b), (out, b));
-                });
-            }),
+            Weight::Stored(s) => s.add_product(x, rows, out),
         }
     }
 }

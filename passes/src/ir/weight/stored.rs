@@ -3,11 +3,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Numbered, Numbers, Weight};
+use crate::ir::product::{add_product, Strides};
+
+/// Numbers that one thread reads at a time.
+const BLOCK: usize = 1 << 16;
+/// Columns and rows of what a product reads at a time: 4 MiB, held in the last cache.
+const COLUMNS: usize = 2048;
+const ROWS: usize = 256;
 
 /// Element (r, c) is factor · row\[r\] · col\[c\] · (base\[r, pick\[c\]\] − mean\[r\]); what is `None` changes nothing.
 #[derive(Clone, Debug)]
@@ -88,34 +96,76 @@ impl Stored {
         self.factor * self.row.as_ref().map_or(1.0, |row| row[r])
     }
 
+    /// The rows in `range`, one after the other.
     pub(super) fn panel(&self, range: Range<usize>, out: &mut [f64]) {
-        let mut whole = Vec::new();
-        let base = match &self.pick {
-            None => &mut *out,
-            Some(_) => {
-                whole.resize(range.len() * self.base_cols, 0.0);
-                &mut whole[..]
+        let share = (BLOCK / self.cols.max(1)).max(1);
+        let parts = out.par_chunks_mut(share * self.cols.max(1)).enumerate();
+        parts.for_each(|(part, out)| {
+            let from = range.start + part * share;
+            let rows = from..(from + share).min(range.end);
+            self.block(rows, 0..self.cols, out, &mut Vec::new());
+        });
+    }
+
+    /// The columns `cols` of the rows in `rows`, row by row. `whole` is room for a row as it is kept.
+    fn block(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f64], whole: &mut Vec<f64>) {
+        for (r, out) in rows.zip(out.chunks_exact_mut(cols.len().max(1))) {
+            let start = r * self.base_cols;
+            match &self.pick {
+                None => self.base.fill(start + cols.start, out),
+                Some(pick) => {
+                    whole.resize(self.base_cols, 0.0);
+                    self.base.fill(start, whole);
+                    let both = out.iter_mut().zip(&pick[cols.clone()]);
+                    both.for_each(|(o, c)| *o = whole[*c as usize]);
+                }
             }
-        };
-        self.base.fill(range.start * self.base_cols, base);
-        if let Some(pick) = &self.pick {
-            let rows = whole.chunks_exact(self.base_cols.max(1));
-            for (out, row) in out.chunks_exact_mut(self.cols.max(1)).zip(rows) {
-                let both = out.iter_mut().zip(pick.iter());
-                both.for_each(|(o, c)| *o = row[*c as usize]);
-            }
-        }
-        for (r, out) in range.zip(out.chunks_exact_mut(self.cols.max(1))) {
             let (factor, mean) = (self.row_factor(r), self.mean.as_ref().map_or(0.0, |m| m[r]));
             match &self.col {
                 Some(col) => {
-                    let both = out.iter_mut().zip(col.iter());
+                    let both = out.iter_mut().zip(&col[cols.clone()]);
                     both.for_each(|(x, c)| *x = factor * c * (*x - mean));
                 }
                 None if factor != 1.0 || mean != 0.0 => {
                     out.iter_mut().for_each(|x| *x = factor * (*x - mean));
                 }
                 None => {}
+            }
+        }
+    }
+
+    /// out += x · self for a row-major x of `rows` rows. Each thread reads and multiplies columns of its own; the sums do not depend on
+    /// how many threads there are.
+    pub(super) fn add_product(&self, x: &[f64], rows: usize, out: &mut [f64]) {
+        let (k, n) = (self.rows, self.cols);
+        let firsts: Vec<usize> = (0..n).step_by(COLUMNS).collect();
+        let parts: Vec<Vec<f64>> = firsts
+            .par_iter()
+            .map(|&first| {
+                let cols = first..(first + COLUMNS).min(n);
+                let (width, mut whole) = (cols.len(), Vec::new());
+                let mut sums = vec![0.0; rows * width];
+                let mut block = vec![0.0; ROWS.min(k) * width];
+                for from in (0..k).step_by(ROWS) {
+                    let some = ROWS.min(k - from);
+                    let block = &mut block[..some * width];
+                    self.block(from..from + some, cols.clone(), block, &mut whole);
+                    let a = Strides {
+                        start: from,
+                        rows: k,
+                        cols: 1,
+                    };
+                    let b = Strides::dense(width);
+                    add_product((rows, some, width), (x, a), (block, b), (&mut sums, b));
+                }
+                sums
+            })
+            .collect();
+        for (first, sums) in firsts.into_iter().zip(parts) {
+            let width = COLUMNS.min(n - first);
+            for (out, sums) in out.chunks_exact_mut(n).zip(sums.chunks_exact(width)) {
+                let both = out[first..].iter_mut().zip(sums);
+                both.for_each(|(o, s)| *o += s);
             }
         }
     }
