@@ -13,6 +13,7 @@ mod keys;
 #[cfg(test)]
 mod launch_tests;
 pub mod limits;
+mod linear_sums;
 mod memory;
 mod offsets;
 mod order;
