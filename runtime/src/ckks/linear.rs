@@ -9,6 +9,7 @@ use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
 use crate::backend::{Backend, Rotation, Turned};
 use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Level;
+use rayon::prelude::*;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
@@ -52,6 +53,24 @@ pub trait DiagonalSource<P>: Sync {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<P>>, CkksError>;
+
+    /// [`DiagonalSource::diagonal`] of several.
+    ///
+    /// # Errors
+    /// Those of [`DiagonalSource::diagonal`].
+    fn diagonals(
+        &self,
+        indices: &[usize],
+        level: Level,
+        basis: Basis,
+    ) -> Result<Vec<Arc<Plaintext<P>>>, CkksError>
+    where
+        P: Send + Sync,
+    {
+        let each = indices.par_iter();
+        each.map(|&index| self.diagonal(index, level, basis))
+            .collect()
+    }
 
     /// Words per limb that [`DiagonalSource::diagonal`] takes anew for this plaintext: none where it is kept, fewer than N where it is
     /// compressed. What is not known is taken for N.

@@ -11,7 +11,6 @@ pub use crate::backend::PassBytes;
 use crate::backend::{Backend, Decomposition, LinearProduct, LinearSource, Rotation};
 use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Scale;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -186,10 +185,9 @@ impl<B: Backend> Evaluator<B> {
         let op = "linear";
         let level = map.row.level;
         let diagonals = map.diagonals;
-        let made = terms
-            .par_iter()
-            .map(|t| diagonals.diagonal(t.diagonal, level, basis));
-        let plaintexts = map.watch.encoding(|| made.collect::<Result<Vec<_>, _>>())?;
+        let numbers: Vec<usize> = terms.iter().map(|t| t.diagonal).collect();
+        let made = || diagonals.diagonals(&numbers, level, basis);
+        let plaintexts = map.watch.encoding(made)?;
         for plaintext in &plaintexts {
             super::evaluator::same_level(op, level, plaintext.level)?;
             let scale = *scale.get_or_insert(plaintext.scale);

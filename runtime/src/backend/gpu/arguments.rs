@@ -112,6 +112,7 @@ pub(super) struct AutomorphismArgs {
 pub(super) struct EncodeArgs {
     pub primes: u64,
     pub forward: u64,
+    pub from: u64,
     pub to: u64,
     pub log_n: u32,
     pub log_words: u32,

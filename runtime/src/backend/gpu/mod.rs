@@ -36,6 +36,6 @@ mod transform;
 
 pub use core::Gpu;
 pub use device::{Device, DeviceError, KernelTime};
-pub(crate) use encode::{Integers, Places};
+pub(crate) use encode::{alike, Integers, Places, TOGETHER};
 pub use poly::GpuPoly;
 pub use recording::Recordings;

@@ -51,7 +51,7 @@ impl Touches for AutomorphismArgs {
 
 impl Touches for EncodeArgs {
     fn touched(&self) -> Touched {
-        touched([], [&self.to])
+        touched([&self.from], [&self.to])
     }
 }
 
