@@ -3,19 +3,20 @@
 #pragma once
 #include "passes.cuh"
 
-// A plaintext that is in the making: [limb][2^log_words], one limb after the other.
+// Plaintexts of one shape that are in the making, y = plaintext: [plaintext][limb][2^log_words].
 struct EncodeArgs {
     const Prime* primes;
     // `Ring::forward`.
     const i32* forward;
+    // [plaintext][word][coefficient], lowest words first.
+    const u32* from;
     u32* to;
     u32 log_n;
     // log2 of the words of a limb: fewer than N for a polynomial in a power of X.
     u32 log_words;
     // Coefficient k is at word k · 2^log_gap; between them are zeros.
     u32 log_gap;
-    // Words of a coefficient, at most 4, in two's complement. Word w of all coefficients is where limb limbs - 1 - w will be: a thread reads
-    // those of its own coefficient before it writes over them.
+    // Words of a coefficient, at most 4, in two's complement.
     u32 words;
     u32 limbs, unused;
     u16 prime[MAX_LIMBS];
@@ -38,29 +39,32 @@ HERON_DEVICE u32 residue_of(const u32 (&word)[4], u32 words, const Prime& p) {
 HERON_DEVICE void residues(const EncodeArgs& args) {
     u32 i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >> args.log_words) return;
+    u32 log_count = args.log_words - args.log_gap;
+    const u32* from = args.from + ((u64)blockIdx.y * args.words << log_count) + (i >> args.log_gap);
+    u32* to = args.to + ((u64)blockIdx.y * args.limbs << args.log_words) + i;
     bool between = i & ((1u << args.log_gap) - 1);
     u32 word[4], offset[4];
 #pragma unroll
     for (int w = 0; w < 4; w++) {
         bool there = (u32)w < args.words && !between;
         offset[w] = (u32)w + 1 == args.words ? OFFSET_WORD : 0;
-        word[w] = offset[w] + (there ? args.to[((u64)(args.limbs - 1 - w) << args.log_words) + i] : 0);
+        word[w] = offset[w] + (there ? from[(u64)w << log_count] : 0);
     }
     for (u32 limb = 0; limb < args.limbs; limb++) {
         const Prime p = args.primes[args.prime[limb]];
         u32 residue = subtract(residue_of(word, args.words, p), residue_of(offset, args.words, p), p.q);
-        args.to[((u64)limb << args.log_words) + i] = between ? 0 : residue;
+        to[(u64)limb << args.log_words] = between ? 0 : residue;
     }
 }
 
-// Coefficients to values of a polynomial in Y = X^(2^(log_n - log_words)), in place: a block does one limb. The table's first entries are the
+// Coefficients to values of a polynomial in Y = X^(2^(log_n - log_words)), in place: a block does one limb of one. The table's first entries are the
 // smaller ring's, as reverse() of an index over more bits is that over fewer times the power that Y is.
 HERON_DEVICE void small_transform(const EncodeArgs& args) {
     HERON_SHARED(i32, points);
     u32 limb = blockIdx.x, prime = args.prime[limb], words = 1u << args.log_words;
     const Prime p = args.primes[prime];
     const i32* twiddles = args.forward + ((u64)prime << args.log_n);
-    u32* at = args.to + ((u64)limb << args.log_words);
+    u32* at = args.to + (((u64)blockIdx.y * args.limbs + limb) << args.log_words);
     for (u32 i = threadIdx.x; i < words; i += blockDim.x) points[i] = (i32)at[i];
     for (u32 stage = 0; stage < args.log_words; stage++) {
         u32 log_half = args.log_words - 1 - stage;

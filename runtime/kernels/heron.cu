@@ -7,6 +7,7 @@
 #include "extend_columns.cuh"
 #include "extension.cuh"
 #include "key_product.cuh"
+#include "linear_sums.cuh"
 #include "ntt.cuh"
 #include "pipes.cuh"
 #include "pointwise.cuh"
@@ -37,6 +38,7 @@ HERON_KERNEL(extend, ExtensionArgs) { extend(args); }
 HERON_KERNEL(inner_products, ProductArgs) { inner_products(args); }
 HERON_KERNEL(shared_products, SharedProductsArgs) { shared_products(args); }
 HERON_KERNEL(key_product, KeyProductArgs) { key_product(args); }
+HERON_LARGE_KERNEL(linear_sums, LinearSumsArgs, 2) { linear_sums(args); }
 HERON_KERNEL(rotated_sums, RotatedSumsArgs) { rotated_sums(args); }
 
 // log2 rows and log2 columns of each ring.

@@ -3,7 +3,7 @@
 use crate::depth_report::key_bytes;
 use crate::server::key_request;
 use heron_runtime::bootstrap::{footprint, Footprint, Tuning, Work};
-use heron_runtime::ckks::linear_sums::{passes, GiantSize, PassBytes, TERMS_AT_ONCE};
+use heron_runtime::ckks::linear_sums::{passes, GiantSize, PassBytes};
 use heron_runtime::exec::refresh::kinds;
 use heron_runtime::ring::pool::KEPT_BYTES;
 use heron_schedule::folding::{baby_rotations, folding, sums, Product};
@@ -176,7 +176,7 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
         let sums = sizes.len() as u64;
         let babies = babies.into_iter().max().unwrap_or(0);
         let largest = sizes.iter().map(|g| GiantSize {
-            words: g.words / g.terms.max(1) * g.terms.min(TERMS_AT_ONCE),
+            words: g.words / g.terms.max(1) * g.terms.min(PassBytes::DEFAULT.terms),
             ..*g
         });
         let together = largest.map(|g| plaintexts(&[g])).max().unwrap_or(0);

@@ -90,6 +90,18 @@ pub fn sums<B: Backend>(
         .collect()
 }
 
+/// P · poly in QP, whatever the order of its limbs.
+fn lifted<B: Backend>(backend: &B, poly: &B::Poly, row: &RowLimbs) -> B::Poly {
+    let factor = |limb| {
+        let place = row.extended.iter().position(|l| l == limb);
+        place.map_or(0, |p| row.special_product[p])
+    };
+    let factors: Vec<u32> = backend.limbs(poly).iter().map(factor).collect();
+    let mut lifted = backend.zero(&row.extended, Form::Evaluation);
+    backend.add_scaled(&mut lifted, poly, &factors);
+    lifted
+}
+
 /// Products summed at a time by [`rotated_sums`].
 const TERMS: usize = 128;
 
@@ -103,11 +115,6 @@ pub fn rotated_sums<B: Backend>(
     sums: &[Vec<LinearProduct<'_, B::Poly>>],
     row: &RowLimbs,
 ) -> Result<Pairs<B::Poly>, RlweError> {
-    let lifted = |poly: &B::Poly| {
-        let mut lifted = backend.zero(&row.extended, Form::Evaluation);
-        backend.add_scaled(&mut lifted, poly, &row.special_product);
-        lifted
-    };
     let mut rotated: Vec<Pairs<B::Poly>> = Vec::with_capacity(sources.len());
     for source in sources {
         let (c0, c1) = source.pair;
@@ -121,7 +128,7 @@ pub fn rotated_sums<B: Backend>(
             .rotations
             .iter()
             .filter_map(|rotation| match rotation {
-                None => Some((lifted(c0), lifted(c1))),
+                None => Some((lifted(backend, c0, row), lifted(backend, c1, row))),
                 Some(_) => products.next(),
             });
         rotated.push(all.collect());
@@ -197,16 +204,14 @@ pub fn rotated_sums_each<B: Backend>(
     let sources: Vec<_> = ciphertexts.iter().map(|(d, c0)| (d, *c0)).collect();
     let moved = backend.rotated_products_each(&sources, &rotations, row)?;
     drop(sources);
-    let lifted = |c: &B::Poly| {
-        let mut sum = backend.zero(&row.extended, Form::Evaluation);
-        backend.add_scaled(&mut sum, c, &row.special_product);
-        sum
-    };
     let each = ciphertexts.iter().zip(moved).map(|((digits, c0), moved)| {
         let mut moved = moved.into_iter();
         let all = babies.iter().filter_map(|baby| match baby {
             Some(_) => moved.next(),
-            None => Some((lifted(c0), lifted(digits.original))),
+            None => Some((
+                lifted(backend, c0, row),
+                lifted(backend, digits.original, row),
+            )),
         });
         all.collect()
     });

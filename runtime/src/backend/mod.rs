@@ -66,6 +66,39 @@ pub struct LinearProduct<'a, P> {
     pub plaintext: &'a P,
 }
 
+/// A pair whose second half is switched, and which is then rotated and added to a sum.
+pub struct Turned<'a, P> {
+    /// The first half on the row's QP, the second on the row's limbs.
+    pub pair: (&'a P, &'a P),
+    /// The rotation.
+    pub rotation: Rotation<'a>,
+    /// Number of the sum.
+    pub sum: usize,
+}
+
+/// What one pass of a linear map over its rotated sources may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PassBytes {
+    /// Bytes of plaintexts made for it.
+    pub plaintexts: usize,
+    /// Bytes of its sums.
+    pub sums: usize,
+    /// Plaintexts alive together where they are not made for a pass.
+    pub terms: usize,
+    /// Whether rotated sources are held instead where plaintexts are large and do not fit one pass.
+    pub holds: bool,
+}
+
+impl PassBytes {
+    /// Less than what bootstrapping takes on a server.
+    pub const DEFAULT: PassBytes = PassBytes {
+        plaintexts: 256 << 20,
+        sums: 512 << 20,
+        terms: 16,
+        holds: true,
+    };
+}
+
 // By hand: a derived one would ask for polynomials that can be copied.
 impl<P> Clone for Switch<'_, P> {
     fn clone(&self) -> Self {
@@ -256,6 +289,11 @@ pub trait Backend: Send + Sync {
         1
     }
 
+    /// What a pass of a linear map may take.
+    fn pass_bytes(&self) -> PassBytes {
+        PassBytes::DEFAULT
+    }
+
     /// [`Backend::divide_and_round`] of several polynomials, to the same limbs.
     fn divide_and_round_each(
         &self,
@@ -296,19 +334,18 @@ pub trait Backend: Send + Sync {
             .collect()
     }
 
-    /// [`Backend::switch_and_add`] of several pairs under one rotation, each to its own sum.
+    /// [`Backend::switch_and_add`] of several pairs: a backend may read a key once for those that share it.
     fn switch_and_add_each(
         &self,
-        pairs: &[(&Self::Poly, &Self::Poly)],
-        rotation: Rotation<'_>,
+        turned: &[Turned<'_, Self::Poly>],
         row: &RowLimbs,
         sums: &mut [(Self::Poly, Self::Poly)],
     ) -> Result<(), RlweError>
     where
         Self: Sized,
     {
-        let mut each = pairs.iter().zip(sums);
-        each.try_for_each(|(pair, sum)| self.switch_and_add(*pair, rotation, row, sum))
+        let mut each = turned.iter();
+        each.try_for_each(|t| self.switch_and_add(t.pair, t.rotation, row, &mut sums[t.sum]))
     }
 
     /// [`Backend::switch_and_divide`] of several ciphertexts: a backend may read a key once for those that share it.

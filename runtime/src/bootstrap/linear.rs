@@ -5,7 +5,7 @@
 
 use super::diagonals::Diagonals;
 use super::BootstrapError;
-use crate::backend::{Backend, MapTerm, Pairs, Rotation};
+use crate::backend::{Backend, MapTerm, Pairs, Rotation, Turned};
 use crate::ckks::encoding::{Complex, Encoder};
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use crate::ring::GaloisElement;
@@ -190,12 +190,15 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
         let mut products: Vec<_> = products.into_iter().map(Vec::into_iter).collect();
         // One for each input; none before the first giant step.
         let mut sums: Pairs<P> = Vec::new();
-        let mut turned = Vec::new();
+        let mut moving = Vec::new();
         for (giant, _) in &self.steps.giants {
             let element = element(*giant);
             let each: Pairs<P> = products.iter_mut().filter_map(Iterator::next).collect();
             if element.value() != 1 {
-                turned.push((element, each));
+                let key = evaluator.keys().get(KeyKind::Galois(element))?;
+                let rotation = Rotation { element, key };
+                let each = each.into_iter().enumerate();
+                moving.extend(each.map(|(input, pair)| (rotation, input, pair)));
                 continue;
             }
             if sums.is_empty() {
@@ -207,17 +210,28 @@ impl<P: Clone + Send + Sync> LinearMap<P> {
                 backend.add_assign(b, high);
             }
         }
-        for (element, each) in turned {
-            let key = evaluator.keys().get(KeyKind::Galois(element))?;
-            let high: Vec<&P> = each.iter().map(|(_, high)| high).collect();
-            let divided = backend.divide_and_round_each(&high, &row.limbs, None)?;
-            if sums.is_empty() {
-                sums = inputs.iter().map(|_| (zero(), zero())).collect();
+        if sums.is_empty() && !moving.is_empty() {
+            sums = inputs.iter().map(|_| (zero(), zero())).collect();
+        }
+        // Whole giant steps, which read their keys once.
+        let together = inputs.len().max(1);
+        let together = together * (backend.together() / together).max(1);
+        let mut moving = moving.into_iter();
+        loop {
+            // What has been added makes room for what comes next.
+            let some: Vec<_> = moving.by_ref().take(together).collect();
+            if some.is_empty() {
+                break;
             }
-            let pairs = each.iter().zip(&divided);
-            let pairs: Vec<_> = pairs.map(|((low, _), high)| (low, high)).collect();
-            let rotation = Rotation { element, key };
-            backend.switch_and_add_each(&pairs, rotation, row, &mut sums)?;
+            let high: Vec<&P> = some.iter().map(|(_, _, (_, high))| high).collect();
+            let divided = backend.divide_and_round_each(&high, &row.limbs, None)?;
+            let turned = some.iter().zip(&divided);
+            let turned = turned.map(|((rotation, input, (low, _)), high)| Turned {
+                pair: (low, high),
+                rotation: *rotation,
+                sum: *input,
+            });
+            backend.switch_and_add_each(&turned.collect::<Vec<_>>(), row, &mut sums)?;
         }
         if sums.len() != inputs.len() {
             return Err(BootstrapError::Circuit {

@@ -210,13 +210,37 @@ impl<P: 'static> Plaintext<P> {
         basis: Basis,
         compress: bool,
     ) -> Result<Self, CkksError> {
-        let log_run = match compress {
+        let each = Self::made_each_on(
+            backend,
+            context,
+            std::slice::from_ref(encoded),
+            (level, scale),
+            basis,
+            compress,
+        )?;
+        super::batch::only("encode", each)
+    }
+
+    /// [`Plaintext::made_on`] of several polynomials.
+    ///
+    /// # Errors
+    /// As [`Plaintext::made_on`].
+    pub fn made_each_on<B: Transfer<Poly = P>>(
+        backend: &B,
+        context: &RlweContext,
+        encoded: &[EncodedPolynomial],
+        (level, scale): (Level, Scale),
+        basis: Basis,
+        compress: bool,
+    ) -> Result<Vec<Self>, CkksError> {
+        let run = |encoded: &EncodedPolynomial| match compress {
             true => log_run(encoded.log_stride(), context),
             false => 0,
         };
         let limbs = limbs(context, level, basis)?;
-        let poly = backend.encode(context, encoded, limbs, log_run)?;
-        Ok(Self { poly, level, scale })
+        let each: Vec<_> = encoded.iter().map(|e| (e, run(e))).collect();
+        let polys = backend.encode_each(context, &each, limbs)?.into_iter();
+        Ok(polys.map(|poly| Self { poly, level, scale }).collect())
     }
 }
 

@@ -4,11 +4,12 @@
 //! limbs too, and are summed per giant step ([`super::linear_sums`]). A giant step divides only the half it must switch; the other half and
 //! the switched pair stay in QP until all giants are summed. One division then removes P and rescales.
 
-use super::linear_sums::{PassBytes, Sum};
+use super::linear_sums::{Made, PassBytes};
 use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
-use crate::backend::{Backend, Rotation};
+use crate::backend::{Backend, Rotation, Turned};
 use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Level;
+use rayon::prelude::*;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
@@ -52,6 +53,24 @@ pub trait DiagonalSource<P>: Sync {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<P>>, CkksError>;
+
+    /// [`DiagonalSource::diagonal`] of several.
+    ///
+    /// # Errors
+    /// Those of [`DiagonalSource::diagonal`].
+    fn diagonals(
+        &self,
+        indices: &[usize],
+        level: Level,
+        basis: Basis,
+    ) -> Result<Vec<Arc<Plaintext<P>>>, CkksError>
+    where
+        P: Send + Sync,
+    {
+        let each = indices.par_iter();
+        each.map(|&index| self.diagonal(index, level, basis))
+            .collect()
+    }
 
     /// Words per limb that [`DiagonalSource::diagonal`] takes anew for this plaintext: none where it is kept, fewer than N where it is
     /// compressed. What is not known is taken for N.
@@ -125,7 +144,7 @@ impl<B: Backend> Evaluator<B> {
             sources,
             outputs,
             diagonals,
-            PassBytes::DEFAULT,
+            self.backend.pass_bytes(),
             &Watch::default(),
         )
     }
@@ -145,8 +164,8 @@ impl<B: Backend> Evaluator<B> {
             waits: times.is_some(),
             ..Watch::default()
         };
-        let results =
-            self.linear_within(sources, outputs, diagonals, PassBytes::DEFAULT, &watch)?;
+        let most = self.backend.pass_bytes();
+        let results = self.linear_within(sources, outputs, diagonals, most, &watch)?;
         if let Some(times) = times {
             times.rotation += watch.rotation.get();
             times.encoding += watch.encoding.get();
@@ -189,11 +208,8 @@ impl<B: Backend> Evaluator<B> {
                 row: None,
             })
             .collect();
-        let mut take = |output: usize, giant: &GiantStep, sum| {
-            watch.rotating(&self.backend, || {
-                self.add_giant(&mut totals[output], giant, sum, row)
-            })
-        };
+        let mut take =
+            |made| watch.rotating(&self.backend, || self.add_giants(&mut totals, made, row));
         let limits = (row, most, watch);
         let scale = self.linear_sums(sources, outputs, diagonals, limits, &mut take)?;
         let product = first
@@ -201,15 +217,13 @@ impl<B: Backend> Evaluator<B> {
             .times(scale)
             .ok_or(CkksError::ScaleRange { op })?;
         let (level, scale) = self.rescaled(op, first.level, product)?;
-        let finished = totals.into_iter().map(|total| {
-            let polys = self.total_divided(total, row, level)?;
-            Ok(Ciphertext {
-                polys,
-                level,
-                scale,
-            })
-        });
-        finished.collect()
+        let polys = self.totals_divided(totals, row, level)?;
+        let with = |polys| Ciphertext {
+            polys,
+            level,
+            scale,
+        };
+        Ok(polys.into_iter().map(with).collect())
     }
 
     pub(super) fn is_identity(&self, step: RotationStep) -> bool {
@@ -226,63 +240,137 @@ impl<B: Backend> Evaluator<B> {
         lifted
     }
 
-    /// Switches and permutes the sum of a giant step and adds it to its output.
-    fn add_giant(
+    /// Switches and permutes the sums of giant steps and adds each to its output.
+    fn add_giants(
         &self,
-        total: &mut Total<B::Poly>,
-        giant: &GiantStep,
-        sum: Sum<B::Poly>,
+        totals: &mut [Total<B::Poly>],
+        mut made: Vec<Made<'_, B::Poly>>,
         row: &RowLimbs,
     ) -> Result<(), CkksError> {
-        let Some((low, high)) = sum.polys else {
-            return Ok(());
-        };
-        let g = self.rotation_element(giant.step);
-        if g.value() == 1 {
-            let to = match sum.basis {
-                Basis::Row => &mut total.row,
-                Basis::Extended => &mut total.extended,
+        // Those that share a key side by side.
+        made.sort_by_key(|(_, giant, _)| giant.step);
+        let mut moving = Vec::new();
+        for (output, giant, sum) in made {
+            let Some(pair) = sum.polys else {
+                continue;
             };
-            add_pair(&self.backend, to, (low, high));
-            return Ok(());
+            let element = self.rotation_element(giant.step);
+            if element.value() != 1 {
+                let key = self.keys.get(KeyKind::Galois(element))?;
+                moving.push((output, Rotation { element, key }, sum.basis, pair));
+                continue;
+            }
+            let to = match sum.basis {
+                Basis::Row => &mut totals[output].row,
+                Basis::Extended => &mut totals[output].extended,
+            };
+            add_pair(&self.backend, to, pair);
         }
-        let key = self.keys.get(KeyKind::Galois(g))?;
-        let (low, high) = match sum.basis {
-            Basis::Row => (self.lifted(&low, row), high),
-            Basis::Extended => (low, self.backend.divide_and_round(&high, &row.limbs, None)?),
-        };
-        let zero = || {
-            self.backend
-                .zero(&row.extended, crate::ring::Form::Evaluation)
-        };
-        let total = total.extended.get_or_insert_with(|| (zero(), zero()));
-        let rotation = Rotation { element: g, key };
-        Ok(self
-            .backend
-            .switch_and_add((&low, &high), rotation, row, total)?)
+        let mut moving = moving.into_iter();
+        loop {
+            // What has been added makes room for what comes next.
+            let together = self.backend.together().max(1);
+            let some: Vec<_> = moving.by_ref().take(together).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let extended = some
+                .iter()
+                .filter(|(_, _, basis, _)| *basis == Basis::Extended);
+            let extended: Vec<&B::Poly> = extended.map(|(_, _, _, (_, high))| high).collect();
+            let divided = self
+                .backend
+                .divide_and_round_each(&extended, &row.limbs, None)?;
+            let mut divided = divided.into_iter();
+            let mut ready = Vec::with_capacity(some.len());
+            for (output, rotation, basis, (low, high)) in some {
+                ready.push(match basis {
+                    Basis::Row => (output, rotation, self.lifted(&low, row), high),
+                    Basis::Extended => (output, rotation, low, divided.next().unwrap_or(high)),
+                });
+            }
+            self.add_turned(totals, &ready, row)?;
+        }
     }
 
-    /// The two polynomials of an output, divided once.
-    fn total_divided(
+    /// Adds pairs to their outputs, each by its rotation.
+    fn add_turned(
+        &self,
+        totals: &mut [Total<B::Poly>],
+        ready: &[(usize, Rotation<'_>, B::Poly, B::Poly)],
+        row: &RowLimbs,
+    ) -> Result<(), CkksError> {
+        let mut outputs: Vec<usize> = ready.iter().map(|(output, ..)| *output).collect();
+        outputs.sort_unstable();
+        outputs.dedup();
+        let form = crate::ring::Form::Evaluation;
+        let zero = || self.backend.zero(&row.extended, form);
+        let taken = outputs.iter().map(|&o| totals[o].extended.take());
+        let mut sums: Vec<_> = taken
+            .map(|sum| sum.unwrap_or_else(|| (zero(), zero())))
+            .collect();
+        let turned = ready.iter().map(|(output, rotation, low, high)| Turned {
+            pair: (low, high),
+            rotation: *rotation,
+            // Every output is among them.
+            sum: outputs.binary_search(output).unwrap_or(0),
+        });
+        let turned: Vec<_> = turned.collect();
+        self.backend.switch_and_add_each(&turned, row, &mut sums)?;
+        for (output, sum) in outputs.into_iter().zip(sums) {
+            totals[output].extended = Some(sum);
+        }
+        Ok(())
+    }
+
+    /// The two polynomials of each output, divided once.
+    fn totals_divided(
+        &self,
+        totals: Vec<Total<B::Poly>>,
+        row: &RowLimbs,
+        level: Level,
+    ) -> Result<Vec<Vec<B::Poly>>, CkksError> {
+        let target = &self.row(level)?.limbs;
+        let mut results = Vec::with_capacity(totals.len());
+        let mut totals = totals.into_iter();
+        loop {
+            // Both halves are divided at once in any case.
+            let together = self.backend.together().div_ceil(2).max(1);
+            let mut polys = Vec::with_capacity(2 * together);
+            for total in totals.by_ref().take(together) {
+                let (low, high) = self.total(total, row)?;
+                polys.extend([low, high]);
+            }
+            if polys.is_empty() {
+                return Ok(results);
+            }
+            // Those on the row's limbs alone are not like those on QP.
+            for alike in polys.chunk_by(|a, b| self.backend.limbs(a) == self.backend.limbs(b)) {
+                let alike: Vec<&B::Poly> = alike.iter().collect();
+                let divided = self.backend.divide_and_round_each(&alike, target, None)?;
+                let mut divided = divided.into_iter();
+                while let (Some(low), Some(high)) = (divided.next(), divided.next()) {
+                    results.push(vec![low, high]);
+                }
+            }
+        }
+    }
+
+    /// What an output is in all.
+    fn total(
         &self,
         total: Total<B::Poly>,
         row: &RowLimbs,
-        level: Level,
-    ) -> Result<Vec<B::Poly>, CkksError> {
-        let (mut low, mut high) = match (total.extended, total.row) {
+    ) -> Result<(B::Poly, B::Poly), CkksError> {
+        match (total.extended, total.row) {
             (Some((mut low, mut high)), Some((l, h))) => {
                 self.backend.add_scaled(&mut low, &l, &row.special_product);
                 self.backend.add_scaled(&mut high, &h, &row.special_product);
-                (low, high)
+                Ok((low, high))
             }
-            (Some(pair), None) | (None, Some(pair)) => pair,
-            (None, None) => return Err(shape("number of terms of an output", 1, 0)),
-        };
-        let target = &self.row(level)?.limbs;
-        (low, high) = self
-            .backend
-            .divide_and_round_pair((&low, &high), target, None)?;
-        Ok(vec![low, high])
+            (Some(pair), None) | (None, Some(pair)) => Ok(pair),
+            (None, None) => Err(shape("number of terms of an output", 1, 0)),
+        }
     }
 }
 

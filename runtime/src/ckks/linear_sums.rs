@@ -7,31 +7,12 @@
 use super::linear::{add_pair, shape, DiagonalSource, GiantStep, LinearOutput, LinearTerm, Watch};
 use super::multiply::two;
 use super::{Basis, Ciphertext, CkksError, Evaluator, Plaintext, RotationStep};
-use crate::backend::{Backend, LinearProduct, LinearSource, Rotation};
+pub use crate::backend::PassBytes;
+use crate::backend::{Backend, Decomposition, LinearProduct, LinearSource, Rotation};
 use crate::rlwe::{KeyKind, RowLimbs};
 use heron_schedule::params::Scale;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Products summed at a time where plaintexts are whole: bounds the plaintexts alive together.
-pub const TERMS_AT_ONCE: usize = 16;
-/// Bytes of one pass over the rotated sources.
-#[derive(Clone, Copy, Debug)]
-pub struct PassBytes {
-    /// Plaintexts made for it.
-    pub plaintexts: usize,
-    /// Its sums.
-    pub sums: usize,
-}
-
-impl PassBytes {
-    /// Less than what bootstrapping takes on a server.
-    pub const DEFAULT: PassBytes = PassBytes {
-        plaintexts: 256 << 20,
-        sums: 512 << 20,
-    };
-}
 
 /// Plaintexts of at most this share of a ring's words are worth a pass of their own over the rotated sources.
 const COMPACT: usize = 16;
@@ -51,7 +32,8 @@ pub fn passes(giants: &[GiantSize], n: usize, limbs: usize, most: PassBytes) -> 
     let limb_bytes = 4 * limbs;
     let words: usize = giants.iter().map(|g| g.words).sum();
     let terms: usize = giants.iter().map(|g| g.terms).sum();
-    if words.saturating_mul(limb_bytes) > most.plaintexts && words > terms * (n / COMPACT) {
+    let large = words.saturating_mul(limb_bytes) > most.plaintexts && words > terms * (n / COMPACT);
+    if most.holds && large {
         return None;
     }
     let mut ends = Vec::new();
@@ -75,8 +57,11 @@ pub(super) struct Sum<P> {
     pub polys: Option<(P, P)>,
 }
 
-/// What takes a finished sum: number of its output, giant step, sum.
-type Take<'t, P> = dyn FnMut(usize, &GiantStep, Sum<P>) -> Result<(), CkksError> + 't;
+/// A finished sum: number of its output, giant step, sum.
+pub(super) type Made<'a, P> = (usize, &'a GiantStep, Sum<P>);
+
+/// What takes finished sums.
+type Take<'t, 'a, P> = dyn FnMut(Vec<Made<'a, P>>) -> Result<(), CkksError> + 't;
 
 /// Rotations of one source, times P, in QP.
 type Rotated<P> = BTreeMap<RotationStep, (P, P)>;
@@ -107,13 +92,13 @@ impl<P> Map<'_, P> {
 
 impl<B: Backend> Evaluator<B> {
     /// Makes the sums of all giant steps and gives each to `take`; returns the scale of the plaintexts.
-    pub(super) fn linear_sums(
+    pub(super) fn linear_sums<'a>(
         &self,
         sources: &[&Ciphertext<B::Poly>],
-        outputs: &[LinearOutput],
+        outputs: &'a [LinearOutput],
         diagonals: &dyn DiagonalSource<B::Poly>,
         (row, most, watch): (&RowLimbs, PassBytes, &Watch),
-        take: &mut Take<'_, B::Poly>,
+        take: &mut Take<'_, 'a, B::Poly>,
     ) -> Result<Scale, CkksError> {
         let map = Map {
             sources,
@@ -131,9 +116,10 @@ impl<B: Backend> Evaluator<B> {
         let (moving, still): (Vec<Place<'_>>, Vec<_>) =
             places.into_iter().partition(|p| self.moves(p.giant));
         let mut scale = None;
+        let mut made = Vec::new();
         for place in still {
             let mut sum = None;
-            for terms in place.giant.terms.chunks(TERMS_AT_ONCE) {
+            for terms in place.giant.terms.chunks(most.terms) {
                 let plaintexts = self.plaintexts(&map, terms, Basis::Row, &mut scale)?;
                 let mut triples = Vec::with_capacity(terms.len());
                 for (term, plaintext) in terms.iter().zip(&plaintexts) {
@@ -147,8 +133,12 @@ impl<B: Backend> Evaluator<B> {
                 basis: Basis::Row,
                 polys: sum,
             };
-            take(place.output, place.giant, sum)?;
+            made.push((place.output, place.giant, sum));
+            if made.len() >= self.backend.together() {
+                take(std::mem::take(&mut made))?;
+            }
         }
+        take(made)?;
         let sizes: Vec<GiantSize> = moving
             .iter()
             .map(|p| GiantSize {
@@ -195,10 +185,9 @@ impl<B: Backend> Evaluator<B> {
         let op = "linear";
         let level = map.row.level;
         let diagonals = map.diagonals;
-        let made = terms
-            .par_iter()
-            .map(|t| diagonals.diagonal(t.diagonal, level, basis));
-        let plaintexts = map.watch.encoding(|| made.collect::<Result<Vec<_>, _>>())?;
+        let numbers: Vec<usize> = terms.iter().map(|t| t.diagonal).collect();
+        let made = || diagonals.diagonals(&numbers, level, basis);
+        let plaintexts = map.watch.encoding(made)?;
         for plaintext in &plaintexts {
             super::evaluator::same_level(op, level, plaintext.level)?;
             let scale = *scale.get_or_insert(plaintext.scale);
@@ -208,31 +197,39 @@ impl<B: Backend> Evaluator<B> {
     }
 
     /// One pass per end ([`passes`]).
-    fn sums_in_passes(
+    fn sums_in_passes<'a>(
         &self,
         map: &Map<'_, B::Poly>,
-        places: &[Place<'_>],
+        places: &[Place<'a>],
         ends: &[usize],
         scale: &mut Option<Scale>,
-        take: &mut Take<'_, B::Poly>,
+        take: &mut Take<'_, 'a, B::Poly>,
     ) -> Result<(), CkksError> {
         let babies: Vec<Vec<RotationStep>> = (0..map.sources.len())
             .map(|source| self.babies_of(source, places))
             .collect();
+        let moves = |steps: &[RotationStep]| steps.iter().any(|&s| !self.is_identity(s));
+        let mut halves = Vec::with_capacity(babies.len());
+        for source in map.sources {
+            halves.push(two("linear", source)?);
+        }
+        let each = halves.iter().zip(&babies);
+        let moving = each.filter(|(_, steps)| moves(steps));
+        let moving: Vec<&B::Poly> = moving.map(|(&(_, c1), _)| c1).collect();
+        let decompose = || self.backend.decompose_each(&moving, map.row);
+        let digits: Vec<Decomposition<'_, B::Poly>> =
+            map.watch.rotating(&self.backend, decompose)?;
+        let mut digits = digits.into_iter();
         let mut sources = Vec::with_capacity(babies.len());
-        for (source, steps) in map.sources.iter().zip(&babies) {
-            let (c0, c1) = two("linear", source)?;
-            let moves = steps.iter().any(|&s| !self.is_identity(s));
-            let decompose = || self.backend.decompose(c1, map.row);
-            let digits = moves.then(|| map.watch.rotating(&self.backend, decompose));
+        for (&pair, steps) in halves.iter().zip(&babies) {
             let rotations = steps.iter().map(|&s| match self.is_identity(s) {
                 true => Ok(None),
                 false => self.rotation(s).map(Some),
             });
             sources.push(LinearSource {
-                pair: (c0, c1),
+                pair,
                 rotations: rotations.collect::<Result<_, _>>()?,
-                digits: digits.transpose()?,
+                digits: moves(steps).then(|| digits.next()).flatten(),
             });
         }
         let mut done = 0;
@@ -256,25 +253,26 @@ impl<B: Backend> Evaluator<B> {
                 })
                 .collect();
             let sums = self.backend.rotated_sums(&sources, &products, map.row)?;
-            for (place, pair) in pass.iter().zip(sums) {
+            let made = pass.iter().zip(sums).map(|(place, pair)| {
                 let sum = Sum {
                     basis: Basis::Extended,
                     polys: Some(pair),
                 };
-                take(place.output, place.giant, sum)?;
-            }
+                (place.output, place.giant, sum)
+            });
+            take(made.collect())?;
             done = end;
         }
         Ok(())
     }
 
     /// Source by source, its rotations held in QP.
-    fn sums_of_held_rotations(
+    fn sums_of_held_rotations<'a>(
         &self,
         map: &Map<'_, B::Poly>,
-        places: &[Place<'_>],
+        places: &[Place<'a>],
         scale: &mut Option<Scale>,
-        take: &mut Take<'_, B::Poly>,
+        take: &mut Take<'_, 'a, B::Poly>,
     ) -> Result<(), CkksError> {
         let mut sums: Vec<Option<(B::Poly, B::Poly)>> = places.iter().map(|_| None).collect();
         for (index, source) in map.sources.iter().enumerate() {
@@ -284,7 +282,7 @@ impl<B: Backend> Evaluator<B> {
             for (place, sum) in places.iter().zip(&mut sums) {
                 let terms = place.giant.terms.iter().filter(|t| t.source == index);
                 let terms: Vec<LinearTerm> = terms.copied().collect();
-                for terms in terms.chunks(TERMS_AT_ONCE) {
+                for terms in terms.chunks(map.most.terms) {
                     let plaintexts = self.plaintexts(map, terms, Basis::Extended, scale)?;
                     let triples: Vec<_> = terms
                         .iter()
@@ -299,14 +297,14 @@ impl<B: Backend> Evaluator<B> {
                 }
             }
         }
-        for (place, polys) in places.iter().zip(sums) {
+        let made = places.iter().zip(sums).map(|(place, polys)| {
             let sum = Sum {
                 basis: Basis::Extended,
                 polys,
             };
-            take(place.output, place.giant, sum)?;
-        }
-        Ok(())
+            (place.output, place.giant, sum)
+        });
+        take(made.collect())
     }
 
     /// P · rot(source) in QP, for each of the steps.

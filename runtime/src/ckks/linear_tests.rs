@@ -148,7 +148,11 @@ fn linear_maps_have_the_same_residues_in_one_pass_in_many_and_with_rotations_hel
     let cs = [1, 2].map(|i| lab.encrypt(&lab.slots(i), LEVEL, i));
     let sources: Vec<_> = cs.iter().collect();
     let within = |plaintexts, sums| {
-        let most = PassBytes { plaintexts, sums };
+        let most = PassBytes {
+            plaintexts,
+            sums,
+            ..PassBytes::DEFAULT
+        };
         let made =
             lab.evaluator
                 .linear_within(&sources, &map(), &Mixed(&lab), most, &Watch::default());

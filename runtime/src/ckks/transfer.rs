@@ -4,7 +4,9 @@ use super::ciphertext::residues;
 use super::encoding::{Coefficients, EncodedPolynomial};
 use super::linear::DiagonalSource;
 use super::{Basis, Ciphertext, CkksError, Plaintext};
-use crate::backend::gpu::{DeviceError, Gpu, Integers, KernelTime, Places};
+use crate::backend::gpu::{
+    alike, DeviceError, Gpu, GpuPoly, Integers, KernelTime, Places, TOGETHER,
+};
 use crate::backend::{Backend, Cpu};
 use crate::ring::{LimbId, RnsPoly};
 use crate::rlwe::{RlweContext, RlweError};
@@ -34,6 +36,26 @@ pub trait Transfer: Backend<Poly: 'static> {
         limbs: &[LimbId],
         log_run: u32,
     ) -> Result<Self::Poly, CkksError>;
+
+    /// Polynomials that are worth encoding together: 1 where that gains nothing.
+    fn encodes_together(&self) -> usize {
+        1
+    }
+
+    /// [`Transfer::encode`] of several polynomials, each with its run.
+    ///
+    /// # Errors
+    /// As [`Transfer::encode`].
+    fn encode_each(
+        &self,
+        context: &RlweContext,
+        encoded: &[(&EncodedPolynomial, u32)],
+        limbs: &[LimbId],
+    ) -> Result<Vec<Self::Poly>, CkksError> {
+        let each = encoded.iter();
+        each.map(|&(polynomial, log_run)| self.encode(context, polynomial, limbs, log_run))
+            .collect()
+    }
 
     /// Brings a ciphertext there.
     fn bring(&self, ct: Ciphertext) -> Ciphertext<Self::Poly> {
@@ -105,7 +127,6 @@ impl Transfer for Gpu {
         self.upload(&poly)
     }
 
-    /// The device makes residues and values of the coefficients, which are a fraction of what they become.
     fn encode(
         &self,
         context: &RlweContext,
@@ -113,21 +134,51 @@ impl Transfer for Gpu {
         limbs: &[LimbId],
         log_run: u32,
     ) -> Result<Self::Poly, CkksError> {
+        let made = self.encode_each(context, &[(encoded, log_run)], limbs)?;
+        super::batch::only("encode", made)
+    }
+
+    fn encodes_together(&self) -> usize {
+        TOGETHER
+    }
+
+    /// The device makes residues and values of the coefficients, which are a fraction of what they become: of those of one shape at once.
+    fn encode_each(
+        &self,
+        context: &RlweContext,
+        encoded: &[(&EncodedPolynomial, u32)],
+        limbs: &[LimbId],
+    ) -> Result<Vec<Self::Poly>, CkksError> {
         let ring = context.ring();
-        let integers = match encoded.coefficients() {
-            Coefficients::Narrow(values) => Integers::Narrow(values),
-            Coefficients::Wide(values) => Integers::Wide(values),
-        };
-        let places = Places {
+        ring.check_limbs(limbs).map_err(RlweError::from)?;
+        let places = |&(polynomial, log_run): &(&EncodedPolynomial, u32)| Places {
             limbs,
             log_run,
-            log_gap: encoded.log_stride().saturating_sub(log_run),
+            log_gap: polynomial.log_stride().saturating_sub(log_run),
         };
-        ring.check_limbs(limbs).map_err(RlweError::from)?;
-        if encoded.log_n() == ring.log_n() && self.takes_integers(integers.words(), places) {
-            return Ok(self.values_of(&integers, places));
+        let mut made: Vec<Option<GpuPoly>> = encoded.iter().map(|_| None).collect();
+        let shapes = encoded.iter().map(|e| {
+            let (integers, places) = (integers(e.0), places(e));
+            let taken = e.0.log_n() == ring.log_n() && self.takes_integers(&integers, places);
+            taken.then_some((integers.words(), places.log_run, places.log_gap))
+        });
+        let shapes: Vec<_> = shapes.collect();
+        for numbers in alike(shapes.iter()) {
+            if shapes[numbers[0]].is_none() {
+                for i in numbers {
+                    let (polynomial, log_run) = encoded[i];
+                    let residues = residues(context, polynomial, limbs, log_run)?;
+                    made[i] = Some(self.upload(&residues));
+                }
+                continue;
+            }
+            let all: Vec<Integers<'_>> = numbers.iter().map(|&i| integers(encoded[i].0)).collect();
+            let values = self.values_of(&all, places(&encoded[numbers[0]]));
+            for (i, poly) in numbers.into_iter().zip(values) {
+                made[i] = Some(poly);
+            }
         }
-        Ok(self.upload(&residues(context, encoded, limbs, log_run)?))
+        Ok(made.into_iter().flatten().collect())
     }
     fn fetch_back(&self, ct: &Ciphertext<Self::Poly>) -> Result<Ciphertext, DeviceError> {
         let polys = ct.polys().iter().map(|p| self.fetch(p));
@@ -139,6 +190,13 @@ impl Transfer for Gpu {
     }
     fn by_kernel(&self, work: &mut dyn FnMut()) -> Result<Vec<KernelTime>, DeviceError> {
         Ok(self.timed(work)?.1)
+    }
+}
+
+fn integers(encoded: &EncodedPolynomial) -> Integers<'_> {
+    match encoded.coefficients() {
+        Coefficients::Narrow(values) => Integers::Narrow(values),
+        Coefficients::Wide(values) => Integers::Wide(values),
     }
 }
 

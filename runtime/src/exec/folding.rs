@@ -102,25 +102,36 @@ pub(super) fn unfolded<B: Backend>(
     sums: Vec<Ciphertext<B::Poly>>,
 ) -> Result<Vec<Ciphertext<B::Poly>>, CkksError> {
     let mut results = Vec::with_capacity(op.out.len());
-    for sum in sums {
-        let left = op.out.len() - results.len();
-        match folding(op) {
-            Folding::Sources => {
-                let conjugate = evaluator.conjugate(&sum)?;
-                results.push(evaluator.add(&sum, &conjugate)?);
-            }
-            Folding::Results if left > 1 => {
-                let conjugate = evaluator.conjugate(&sum)?;
-                results.push(evaluator.add(&sum, &conjugate)?);
+    let mut sums = sums.into_iter();
+    loop {
+        // What has been separated makes room for what comes next.
+        let some: Vec<_> = sums
+            .by_ref()
+            .take(evaluator.backend().together().max(1))
+            .collect();
+        if some.is_empty() {
+            return Ok(results);
+        }
+        let folded = match folding(op) {
+            Folding::None => 0,
+            Folding::Sources => some.len(),
+            // A last result may be without a partner.
+            Folding::Results => some.len().min((op.out.len() - results.len()) / 2),
+        };
+        let conjugated: Vec<_> = some.iter().take(folded).collect();
+        let conjugates = evaluator.conjugate_each(&conjugated)?;
+        let mut some = some.into_iter();
+        for (sum, conjugate) in some.by_ref().take(folded).zip(conjugates) {
+            results.push(evaluator.add(&sum, &conjugate)?);
+            if folding(op) == Folding::Results {
                 // i·(conj(z) - z) = 2·Im z.
                 let mut imaginary = evaluator.sub(&conjugate, &sum)?;
                 evaluator.mul_imaginary_assign(&mut imaginary)?;
                 results.push(imaginary);
             }
-            Folding::None | Folding::Results => results.push(sum),
         }
+        results.extend(some);
     }
-    Ok(results)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::folding::{folded_sources, unfolded, Plan, Vector};
 use super::together::{Factors, Member};
 use super::{ExecError, Executor, Parts};
 use crate::backend::Backend;
+use crate::ckks::batch::only;
 use crate::ckks::ciphertext::compressed_log_run;
 use crate::ckks::encoding::{Complex, EncodedPolynomial, Encoder};
 use crate::ckks::linear::{DiagonalSource, LinearTimes};
@@ -16,6 +17,7 @@ use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, Scale};
 use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::Schedule;
+use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
@@ -51,8 +53,8 @@ pub struct Rns<'a, B: Backend> {
     imagine: Option<Imagine<B>>,
 }
 
-/// The place of a plaintext on these limbs, each of whose words stands for 2^log_run.
-pub type Imagine<B> = fn(&B, limbs: &[LimbId], log_run: u32) -> <B as Backend>::Poly;
+/// The places of plaintexts on these limbs, each of whose words stands for 2^log_run.
+pub type Imagine<B> = fn(&B, limbs: &[LimbId], log_runs: &[u32]) -> Vec<<B as Backend>::Poly>;
 
 impl From<CkksError> for ExecError {
     fn from(error: CkksError) -> Self {
@@ -154,14 +156,29 @@ impl<'a, B: Transfer> Rns<'a, B> {
         }
     }
 
-    fn add_bias(&mut self, ct: &mut Ciphertext<B::Poly>, index: u32) -> Result<(), ExecError> {
+    /// Adds plaintexts, by number, to ciphertexts of one level and scale.
+    fn add_biases(&mut self, to: &mut [(u32, &mut Ciphertext<B::Poly>)]) -> Result<(), ExecError> {
         let started = Instant::now();
         let none = Plan::default();
-        let diagonals = self.diagonals(ct.scale(), &none);
-        let plaintext = diagonals.whole(index, ct.level(), Basis::Row)?;
-        self.parts.encoded += 1;
-        self.parts.encoding += started.elapsed().as_secs_f64();
-        Ok(self.evaluator.add_plain_assign(ct, &plaintext)?)
+        let mut encoding = 0.0;
+        let together = self.evaluator.backend().encodes_together().max(1);
+        for to in to.chunks_mut(together) {
+            let Some((level, scale)) = to.first().map(|(_, ct)| (ct.level(), ct.scale())) else {
+                continue;
+            };
+            let numbers: Vec<u32> = to.iter().map(|(number, _)| *number).collect();
+            let begun = started.elapsed().as_secs_f64();
+            let plaintexts = self
+                .diagonals(scale, &none)
+                .whole(&numbers, level, Basis::Row)?;
+            encoding += started.elapsed().as_secs_f64() - begun;
+            for ((_, ct), plaintext) in to.iter_mut().zip(&plaintexts) {
+                self.evaluator.add_plain_assign(ct, plaintext)?;
+            }
+        }
+        self.parts.encoded += to.len() as u64;
+        self.parts.encoding += encoding;
+        Ok(())
     }
 }
 
@@ -211,17 +228,18 @@ impl<B: Transfer> Diagonals<'_, B> {
     fn imagined(
         &self,
         imagine: Imagine<B>,
-        log_run: u32,
+        log_runs: &[u32],
         level: Level,
         basis: Basis,
-    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+    ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
         let row = self.evaluator.context().row(level)?;
         let limbs = match basis {
             Basis::Row => &row.limbs,
             Basis::Extended => &row.extended,
         };
-        let poly = imagine(self.evaluator.backend(), limbs, log_run);
-        Ok(Arc::new(Plaintext::from_parts(poly, level, self.scale)))
+        let polys = imagine(self.evaluator.backend(), limbs, log_runs).into_iter();
+        let made = polys.map(|poly| Arc::new(Plaintext::from_parts(poly, level, self.scale)));
+        Ok(made.collect())
     }
 
     /// Slots after which a diagonal repeats; 0 where there is none.
@@ -246,32 +264,69 @@ impl<B: Transfer> Diagonals<'_, B> {
 
     fn encoded(
         &self,
-        encoded: &EncodedPolynomial,
+        encoded: &[EncodedPolynomial],
         level: Level,
         basis: Basis,
         compress: bool,
-    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+    ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
         let (context, backend) = (self.evaluator.context(), self.evaluator.backend());
         let place = (level, self.scale);
-        self.encoded.fetch_add(1, Ordering::Relaxed);
-        let plain = Plaintext::made_on(backend, context, encoded, place, basis, compress)?;
-        Ok(Arc::new(plain))
+        let count = encoded.len() as u64;
+        self.encoded.fetch_add(count, Ordering::Relaxed);
+        let each = Plaintext::made_each_on(backend, context, encoded, place, basis, compress)?;
+        Ok(each.into_iter().map(Arc::new).collect())
     }
 
-    /// A plaintext that can be added.
+    /// Plaintexts that can be added.
     fn whole(
         &self,
-        index: u32,
+        numbers: &[u32],
         level: Level,
         basis: Basis,
-    ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
+    ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
         if let Some(imagine) = self.imagine {
-            return self.imagined(imagine, 0, level, basis);
+            return self.imagined(imagine, &vec![0; numbers.len()], level, basis);
         }
-        let encoded = self
-            .encoder
-            .encode_real(&self.slots(index, 0), self.scale)?;
+        let encode = |&number: &u32| {
+            let slots = self.slots(number, 0);
+            self.encoder.encode_real(&slots, self.scale)
+        };
+        let encoded = numbers.par_iter().map(encode);
+        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         self.encoded(&encoded, level, basis, false)
+    }
+
+    /// Diagonals, made at once.
+    fn together(
+        &self,
+        indices: &[usize],
+        level: Level,
+        basis: Basis,
+    ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
+        if let Some(imagine) = self.imagine {
+            let runs: Vec<u32> = indices.iter().map(|&i| self.log_run(i)).collect();
+            return self.imagined(imagine, &runs, level, basis);
+        }
+        let encoded = indices.par_iter().map(|&index| self.polynomial(index));
+        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+        self.encoded(&encoded, level, basis, true)
+    }
+
+    /// The polynomial of a diagonal.
+    fn polynomial(&self, index: usize) -> Result<EncodedPolynomial, CkksError> {
+        let vector = self.vectors.get(index).ok_or(CkksError::Shape {
+            op: "linear",
+            what: "number of a diagonal",
+            expected: self.vectors.len(),
+            found: index,
+        })?;
+        let (encoder, scale) = (self.encoder, self.scale);
+        Ok(match (vector.real, vector.factors) {
+            (Some(real), (1.0, _)) => {
+                encoder.encode_real(&self.slots(real, vector.matrices.0), scale)?
+            }
+            _ => encoder.encode(&self.complex_slots(vector), scale)?,
+        })
     }
 }
 
@@ -282,24 +337,29 @@ impl<B: Transfer> DiagonalSource<B::Poly> for Diagonals<'_, B> {
         level: Level,
         basis: Basis,
     ) -> Result<Arc<Plaintext<B::Poly>>, CkksError> {
-        if let Some(imagine) = self.imagine {
-            return self.imagined(imagine, self.log_run(index), level, basis);
+        only("linear", self.together(&[index], level, basis)?)
+    }
+
+    fn diagonals(
+        &self,
+        indices: &[usize],
+        level: Level,
+        basis: Basis,
+    ) -> Result<Vec<Arc<Plaintext<B::Poly>>>, CkksError> {
+        match self.evaluator.backend().encodes_together() {
+            0 | 1 => {
+                let each = indices.par_iter();
+                each.map(|&index| self.diagonal(index, level, basis))
+                    .collect()
+            }
+            together => {
+                let mut made = Vec::with_capacity(indices.len());
+                for some in indices.chunks(together) {
+                    made.extend(self.together(some, level, basis)?);
+                }
+                Ok(made)
+            }
         }
-        let vector = self.vectors.get(index).ok_or(CkksError::Shape {
-            op: "linear",
-            what: "number of a diagonal",
-            expected: self.vectors.len(),
-            found: index,
-        })?;
-        let encoded = match (vector.real, vector.factors) {
-            (Some(real), (1.0, _)) => self
-                .encoder
-                .encode_real(&self.slots(real, vector.matrices.0), self.scale)?,
-            _ => self
-                .encoder
-                .encode(&self.complex_slots(vector), self.scale)?,
-        };
-        self.encoded(&encoded, level, basis, true)
     }
 
     /// Slots that repeat after p are a polynomial with 2p coefficients.
@@ -348,11 +408,10 @@ impl<B: Transfer> Executor for Rns<'_, B> {
         // Results are separated by conjugations.
         self.parts.rotation += spent.rotation + started.elapsed().as_secs_f64();
         self.parts.encoded += encoded;
-        for (out, result) in op.out.iter().zip(&mut results) {
-            if let Some(bias) = &out.bias {
-                self.add_bias(result, bias.plaintext)?;
-            }
-        }
+        let biases = op.out.iter().zip(&mut results);
+        let biases =
+            biases.filter_map(|(out, result)| Some((out.bias.as_ref()?.plaintext, result)));
+        self.add_biases(&mut biases.collect::<Vec<_>>())?;
         Ok(results)
     }
 
@@ -366,7 +425,7 @@ impl<B: Transfer> Executor for Rns<'_, B> {
             .evaluator
             .combine(&terms, level(op.level_out), op.constant)?;
         if let Some(bias) = &op.bias {
-            self.add_bias(&mut result, bias.plaintext)?;
+            self.add_biases(&mut [(bias.plaintext, &mut result)])?;
         }
         Ok(result)
     }

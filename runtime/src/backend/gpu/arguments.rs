@@ -28,6 +28,10 @@ pub(super) const MAX_BABIES: usize = 16;
 pub(super) const MAX_GIANTS: usize = 8;
 /// See [`MAX_BABIES`].
 pub(super) const MAX_MAPPED: usize = 4;
+/// Most rotated sources, and most sources, of one launch of a linear map's sums.
+pub(super) const MAX_FACTORS: usize = 48;
+/// See [`MAX_FACTORS`].
+pub(super) const MAX_SOURCES: usize = 16;
 /// No limb.
 pub(super) const ABSENT: u16 = 0xffff;
 /// A digit's limb that is the decomposed polynomial's own.
@@ -108,6 +112,7 @@ pub(super) struct AutomorphismArgs {
 pub(super) struct EncodeArgs {
     pub primes: u64,
     pub forward: u64,
+    pub from: u64,
     pub to: u64,
     pub log_n: u32,
     pub log_words: u32,
@@ -258,6 +263,62 @@ pub(super) struct RotatedSumsArgs {
     pub run: [[u8; MAX_GIANTS]; MAX_BABIES],
     pub low: [[u64; MAX_GIANTS]; MAX_MAPPED],
     pub high: [[u64; MAX_GIANTS]; MAX_MAPPED],
+    pub prime: [u16; MAX_LIMBS],
+    pub factor: [u32; MAX_LIMBS],
+    pub quotient: [u32; MAX_LIMBS],
+}
+
+/// One rotation of a linear map, and the sources that are rotated so.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct MapRotation {
+    pub key: u64,
+    pub places: u64,
+    pub stored_limbs: u32,
+    pub element: u32,
+    pub turn: u32,
+    pub first: u16,
+    pub count: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct MapTerm {
+    pub diagonal: u64,
+    pub factor: u16,
+    pub layout: u16,
+    pub run: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct MapSum {
+    pub low: u64,
+    pub high: u64,
+    pub first: u32,
+    pub count: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct LinearSumsArgs {
+    pub ring: Ring,
+    pub original: [u64; MAX_SOURCES],
+    pub digits_at: [u64; MAX_SOURCES],
+    pub first: [u64; MAX_SOURCES],
+    pub digit_places: u64,
+    pub half_places: u64,
+    pub layouts: u64,
+    pub sum: u64,
+    pub term: u64,
+    pub rotations: u32,
+    pub sums: u32,
+    pub digits: u32,
+    pub limbs: u32,
+    pub accumulate: u32,
+    pub unused: u32,
+    pub rotation: [MapRotation; MAX_FACTORS],
+    pub source: [u8; MAX_FACTORS],
     pub prime: [u16; MAX_LIMBS],
     pub factor: [u32; MAX_LIMBS],
     pub quotient: [u32; MAX_LIMBS],

@@ -2,12 +2,14 @@
 
 use super::core::Gpu;
 use super::device::DeviceError;
+use super::linear_sums::alike;
 use super::poly::GpuPoly;
 use super::recording::Recordings;
 use super::rotated_sums::fits;
 use super::switch::{Factor, Keyed, Use};
 use crate::backend::{
-    compose, Backend, Decomposition, MapTerm, Pairs, Rotation, Switch, Switched, Triple,
+    compose, Backend, Decomposition, LinearProduct, LinearSource, MapTerm, Pairs, PassBytes,
+    Rotation, Switch, Switched, Triple, Turned,
 };
 use crate::ring::{Form, GaloisElement, LimbId, RingContext, RnsPoly};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
@@ -230,7 +232,12 @@ impl Backend for Gpu {
         row: &RowLimbs,
         sum: &mut (GpuPoly, GpuPoly),
     ) -> Result<(), RlweError> {
-        self.switch_and_add_each(&[pair], rotation, row, std::slice::from_mut(sum))
+        let turned = Turned {
+            pair,
+            rotation,
+            sum: 0,
+        };
+        self.switch_and_add_each(&[turned], row, std::slice::from_mut(sum))
     }
 
     fn switch_and_divide(
@@ -248,6 +255,18 @@ impl Backend for Gpu {
 
     fn together(&self) -> usize {
         self.most_together()
+    }
+
+    /// Rotated sources are made again for every pass, which costs less than to hold them and read them for every sum. What a pass takes is
+    /// small beside an H200's memory, and smaller where that is short.
+    fn pass_bytes(&self) -> PassBytes {
+        let together = self.most_together();
+        PassBytes {
+            plaintexts: together << 29,
+            sums: together << 28,
+            terms: together << 5,
+            holds: false,
+        }
     }
 
     fn divide_and_round_each(
@@ -291,26 +310,41 @@ impl Backend for Gpu {
 
     fn switch_and_add_each(
         &self,
-        pairs: &[(&GpuPoly, &GpuPoly)],
-        rotation: Rotation<'_>,
+        turned: &[Turned<'_, GpuPoly>],
         row: &RowLimbs,
         sums: &mut [(GpuPoly, GpuPoly)],
     ) -> Result<(), RlweError> {
-        let high: Vec<&GpuPoly> = pairs.iter().map(|&(_, high)| high).collect();
+        let high: Vec<&GpuPoly> = turned.iter().map(|t| t.pair.1).collect();
         let digits = self.decompose_each(&high, row)?;
-        let factors = digits.iter().zip(pairs).map(|(digits, &(low, _))| Factor {
-            digits,
-            addends: [Some(low), None],
-        });
-        let keyed = Keyed {
-            uses: &[Use {
-                key: rotation.key,
-                element: Some(rotation.element),
-            }],
-            factors: &vec![1; row.extended.len()],
-            row,
-        };
-        self.noted(self.add_key_products(&factors.collect::<Vec<_>>(), &keyed, sums))
+        let mut left: Vec<_> = turned.iter().zip(&digits).collect();
+        // Those of one rotation go together, each to its own sum.
+        while let Some(&(Turned { rotation, .. }, _)) = left.first() {
+            let (mut factors, mut numbers, mut others) = (Vec::new(), Vec::new(), Vec::new());
+            for (t, digits) in left {
+                let same = (t.rotation.element, t.rotation.key.serial())
+                    == (rotation.element, rotation.key.serial());
+                if !same || numbers.contains(&t.sum) {
+                    others.push((t, digits));
+                    continue;
+                }
+                numbers.push(t.sum);
+                factors.push(Factor {
+                    digits,
+                    addends: [Some(t.pair.0), None],
+                });
+            }
+            let keyed = Keyed {
+                uses: &[Use {
+                    key: rotation.key,
+                    element: Some(rotation.element),
+                }],
+                factors: &vec![1; row.extended.len()],
+                row,
+            };
+            self.noted(self.add_key_products(&factors, &keyed, sums, &numbers))?;
+            left = others;
+        }
+        Ok(())
     }
 
     fn switch_and_divide_each(
@@ -364,7 +398,19 @@ impl Backend for Gpu {
             addends: [Some(c0), None],
         });
         let factors: Vec<_> = factors.collect();
-        self.noted(self.rotated_sums(&factors, babies, giants, row))
+        self.noted(self.sums_of_rotations(&factors, babies, giants, row))
+    }
+
+    fn rotated_sums(
+        &self,
+        sources: &[LinearSource<'_, GpuPoly>],
+        sums: &[Vec<LinearProduct<'_, GpuPoly>>],
+        row: &RowLimbs,
+    ) -> Result<Pairs<GpuPoly>, RlweError> {
+        if !self.is_fused() || !alike(sources) {
+            return compose::rotated_sums(self, sources, sums, row);
+        }
+        self.noted(self.linear_sums(sources, sums, row))
     }
 
     fn sums_each(

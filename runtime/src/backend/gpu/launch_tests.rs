@@ -134,5 +134,5 @@ fn a_bootstrap_at_full_size_launches_what_an_h200_takes_and_as_often_as_is_known
             counts.push(sum(&first));
         }
     }
-    assert_eq!(counts, [489, 984, 1758, 425, 962, 1800]);
+    assert_eq!(counts, [349, 914, 1758, 365, 932, 1800]);
 }

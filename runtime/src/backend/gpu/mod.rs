@@ -13,6 +13,7 @@ mod keys;
 #[cfg(test)]
 mod launch_tests;
 pub mod limits;
+mod linear_sums;
 mod memory;
 mod offsets;
 mod order;
@@ -35,6 +36,6 @@ mod transform;
 
 pub use core::Gpu;
 pub use device::{Device, DeviceError, KernelTime};
-pub(crate) use encode::{Integers, Places};
+pub(crate) use encode::{alike, Integers, Places, TOGETHER};
 pub use poly::GpuPoly;
 pub use recording::Recordings;

@@ -30,7 +30,7 @@ pub(super) fn fits(babies: usize, sums: &Sums<'_>) -> bool {
 
 impl Gpu {
     /// See [`crate::backend::Backend::rotated_sums_each`]: for maps that [`fits`].
-    pub(super) fn rotated_sums(
+    pub(super) fn sums_of_rotations(
         &self,
         ciphertexts: &[Factor<'_>],
         babies: &[Option<Rotation<'_>>],

@@ -1,7 +1,7 @@
 //! The kernels' source, inside the binary: one text, and a name for what it compiles to.
 
 /// In the order of their includes.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 18] = [
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
     ("word.cuh", include_str!("../../../kernels/word.cuh")),
     ("ring.cuh", include_str!("../../../kernels/ring.cuh")),
@@ -16,6 +16,10 @@ const FILES: [(&str, &str); 17] = [
     (
         "key_product.cuh",
         include_str!("../../../kernels/key_product.cuh"),
+    ),
+    (
+        "linear_sums.cuh",
+        include_str!("../../../kernels/linear_sums.cuh"),
     ),
     ("passes.cuh", include_str!("../../../kernels/passes.cuh")),
     ("encode.cuh", include_str!("../../../kernels/encode.cuh")),

@@ -179,27 +179,33 @@ impl Gpu {
         }
     }
 
-    /// Adds for each ciphertext the products of its digits with one key to its sum, on the row's QP.
+    /// Adds for each ciphertext the products of its digits with one key to its sum, on the row's QP. `numbers`: which sum that is, another one
+    /// for each.
     pub(super) fn add_key_products(
         &self,
         ciphertexts: &[Factor<'_>],
         keyed: &Keyed<'_>,
         sums: &mut [(GpuPoly, GpuPoly)],
+        numbers: &[usize],
     ) -> Result<(), RlweError> {
-        for poly in sums.iter_mut().flat_map(|sum| [&mut sum.0, &mut sum.1]) {
-            assert_eq!(*poly.limbs, *keyed.row.extended, "a sum on the row's QP");
-            if !poly.is_alone() {
-                // Others keep what they hold.
-                let mut own = self.scratch(&poly.limbs, poly.form)?;
-                std::mem::swap(poly, &mut own);
-                self.copy_into(poly, &own)?;
+        for &number in numbers {
+            let (low, high) = &mut sums[number];
+            for poly in [low, high] {
+                assert_eq!(*poly.limbs, *keyed.row.extended, "a sum on the row's QP");
+                if !poly.is_alone() {
+                    // Others keep what they hold.
+                    let mut own = self.scratch(&poly.limbs, poly.form)?;
+                    std::mem::swap(poly, &mut own);
+                    self.copy_into(poly, &own)?;
+                }
             }
         }
         let mut start = 0;
         for alike in ciphertexts.chunk_by(Factor::is_like) {
             for ciphertexts in alike.chunks(self.most_alike(true)) {
                 let end = start + ciphertexts.len();
-                let results = sums[start..end].iter().map(std::slice::from_ref);
+                let results = numbers[start..end].iter();
+                let results = results.map(|&number| std::slice::from_ref(&sums[number]));
                 let results: Vec<&[(GpuPoly, GpuPoly)]> = results.collect();
                 self.launch_key_products(ciphertexts, keyed, &results, true)?;
                 start = end;

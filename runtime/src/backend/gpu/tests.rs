@@ -2,6 +2,7 @@
 
 mod batches;
 mod encoding;
+mod linear_sums;
 mod measured;
 mod operations;
 mod pipes;

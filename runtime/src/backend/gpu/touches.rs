@@ -2,8 +2,8 @@
 //! as no launch writes them.
 
 use super::arguments::{
-    AutomorphismArgs, EncodeArgs, ExtensionArgs, KeyProductArgs, PipeArgs, PointwiseArgs,
-    ProductArgs, RotatedSumsArgs, SharedProductsArgs, TransformArgs,
+    AutomorphismArgs, EncodeArgs, ExtensionArgs, KeyProductArgs, LinearSumsArgs, PipeArgs,
+    PointwiseArgs, ProductArgs, RotatedSumsArgs, SharedProductsArgs, TransformArgs,
 };
 
 /// First words of what a launch reads and writes, somewhere within the polynomials' buffers; 0 is none.
@@ -51,7 +51,7 @@ impl Touches for AutomorphismArgs {
 
 impl Touches for EncodeArgs {
     fn touched(&self) -> Touched {
-        touched([], [&self.to])
+        touched([&self.from], [&self.to])
     }
 }
 
@@ -105,5 +105,13 @@ impl Touches for RotatedSumsArgs {
                 .chain(self.diagonal.iter().flatten()),
             self.low.iter().chain(&self.high).flatten(),
         )
+    }
+}
+
+/// Its sums are named by a list that is brought for one launch, so that no recording has one.
+impl Touches for LinearSumsArgs {
+    fn touched(&self) -> Touched {
+        let sources = self.original.iter().chain(&self.digits_at);
+        touched(sources.chain(&self.first), [])
     }
 }

@@ -1,10 +1,12 @@
 //! Plaintexts made on the device of their integer coefficients.
 
-use super::super::simulator::Build;
+use super::super::simulator::{Build, Simulator};
+use super::super::Gpu;
 use super::{same, Both};
 use crate::ckks::encoding::{Coefficients, Complex, EncodedPolynomial, Encoder};
 use crate::ckks::{Basis, Plaintext, Transfer};
 use heron_schedule::params::{Level, Scale};
+use std::sync::Arc;
 
 const LEVEL: Level = Level(3);
 
@@ -81,4 +83,39 @@ fn an_altered_transform_of_a_compressed_plaintext_is_noticed() {
     };
     assert_eq!(tried(Build::Plain), Ok(256));
     assert!(tried(Build::WithoutBarriers).is_err());
+}
+
+/// Those of one period and one size of coefficients take the launches of one.
+#[test]
+fn plaintexts_made_together_equal_the_hosts_whatever_their_shapes() {
+    let both = Both::new(10, 6);
+    let device = Arc::new(Simulator::new(7));
+    let gpu = Gpu::new(Arc::clone(&device) as _, Arc::clone(&both.context)).expect("tables");
+    let scale = both.context.params().scale(LEVEL).expect("scale");
+    let large = scale.times(scale).expect("a scale");
+    let shapes = [
+        (512, scale),
+        (64, scale),
+        (512, large),
+        (64, scale),
+        (512, scale),
+        (64, large),
+        (1, scale),
+        (512, scale),
+    ];
+    let encoded = shapes.map(|(period, scale)| encoded(&both, period, scale));
+    for (compress, launches) in [(false, 3 * 5), (true, 2 * 3 + 3 * 2)] {
+        let place = (LEVEL, scale);
+        let basis = Basis::Extended;
+        let context = &both.context;
+        let on_cpu = Plaintext::made_each_on(&both.cpu, context, &encoded, place, basis, compress);
+        let before = device.launches();
+        let on_gpu = Plaintext::made_each_on(&gpu, context, &encoded, place, basis, compress);
+        assert_eq!(device.launches() - before, launches, "{compress}");
+        let (on_cpu, on_gpu) = (on_cpu.expect("encodes"), on_gpu.expect("encodes"));
+        assert_eq!(on_gpu.len(), shapes.len());
+        for (i, (found, expected)) in on_gpu.iter().zip(&on_cpu).enumerate() {
+            assert_eq!(same(&gpu, found.poly(), expected.poly()), Ok(()), "{i}");
+        }
+    }
 }
