@@ -93,7 +93,7 @@ fn full_size_roberta_base_is_right_in_the_clear() {
     run("roberta", &[], "clear", &wanted);
 }
 
-/// 24 layers of 2048, 1.4 G parameters: compiles, and is right in the clear. With one calibration prompt it is not: give more (`--inputs`).
+/// 24 layers of 2048, 1.4 G parameters, one calibration prompt: compiles, and is right in the clear on another one.
 #[test]
 #[ignore = "half an hour and 16 GB; needs models of models/large in HERON_FULL_SIZE"]
 fn full_size_pythia_1_4b_compiles_and_is_right_in_the_clear() {

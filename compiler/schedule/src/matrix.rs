@@ -186,8 +186,28 @@ pub fn kind_of(base: &proto::Base) -> Option<FloatKind> {
 
 /// The name by which a file is found from the folder of a schedule: relative where it lies below.
 pub fn file_name(file: &Path, folder: &Path) -> String {
-    let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_path_buf());
+    // The folder of a bare name is empty, and means the current one.
+    let absolute =
+        |p: &Path| std::path::absolute(Path::new(".").join(p)).unwrap_or(p.to_path_buf());
     let (file, folder) = (absolute(file), absolute(folder));
     let relative = file.strip_prefix(&folder).unwrap_or(&file);
     relative.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_from_the_folder_of_the_schedule_however_that_is_given() {
+        let name = |file: &str, folder: &str| file_name(Path::new(file), Path::new(folder));
+        assert_eq!(name("w.bin", ""), "w.bin");
+        assert_eq!(name("w.bin", "."), "w.bin");
+        assert_eq!(name("./w.bin", ""), "w.bin");
+        assert_eq!(name("models/w.bin", "models"), "w.bin");
+        assert_eq!(name("models/w.bin", "models/"), "w.bin");
+        assert_eq!(name("models/w.bin", ""), "models/w.bin");
+        // Files elsewhere keep their place.
+        assert_eq!(name("/data/w.bin", "/models"), "/data/w.bin");
+    }
 }

@@ -257,7 +257,12 @@ fn to_text(found: &Value) -> String {
             false => "",
         };
         let name = fit(text_of(&n["node"]), 38 - boot.len());
-        let share = float(&n["of_tolerance"]).map_or("-".into(), |s| format!("{:.1} %", 100.0 * s));
+        let share = match float(&n["of_tolerance"]) {
+            None => "-".into(),
+            // What diverged has no share worth its digits.
+            Some(s) if s >= 1e4 => format!("{:.0e} %", 100.0 * s),
+            Some(s) => format!("{:.1} %", 100.0 * s),
+        };
         let mark = if n["beyond"] == json!(true) {
             "  <<"
         } else {
