@@ -51,8 +51,9 @@ impl Budget {
     }
 
     /// The same for ranges that were seen on this many inputs. The largest of n draws of a heavy tail grows with a power of n, so a range
-    /// from few inputs is widened by what more would have added. The exponent is measured: of 24 layers of 16 heads calibrated on one
-    /// prompt, another prompt exceeded the largest denominator, a sum of s^4, up to 2.2 times (`docs/large-models.md`).
+    /// from few inputs is widened by what more would have added. The exponent is chosen to cover what was measured on one model: of 24 layers
+    /// of 16 heads calibrated on one prompt, another prompt exceeded the largest denominator, a sum of s^4, up to 2.2 times
+    /// (`docs/large-models.md`).
     pub fn for_inputs(self, inputs: usize) -> Budget {
         let share = ENOUGH_INPUTS as f64 / inputs.clamp(1, ENOUGH_INPUTS) as f64;
         Budget {
