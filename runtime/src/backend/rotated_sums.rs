@@ -6,7 +6,7 @@
 use super::fused::KeyShape;
 use super::{Backend, Cpu, Decomposition, LinearProduct, LinearSource, Pairs, Rotation};
 use crate::ring::{
-    limb_columns, Buffer, DiagonalSum, Form, LimbId, LimbSwitch, RingContext, RnsPoly,
+    limb_columns, Buffer, DiagonalSum, Form, LimbId, LimbSwitch, RingContext, RnsPoly, APART,
 };
 use crate::rlwe::{RlweError, RowLimbs};
 use rayon::prelude::*;
@@ -71,13 +71,16 @@ impl Cpu {
             .enumerate()
             .for_each(|(e, column)| {
                 let id = row.extended[e];
-                let mut words = Buffer::scratch(2 * n * factors.len());
-                for (factor, place) in factors.iter().zip(words.chunks_mut(2 * n)) {
-                    let to = place.split_at_mut(n);
-                    factor.write(ring, &digits, row, (e, id), to);
+                let each = n + APART;
+                let mut words = Buffer::scratch(2 * each * factors.len());
+                for (factor, place) in factors.iter().zip(words.chunks_mut(2 * each)) {
+                    let (low, high) = place.split_at_mut(each);
+                    factor.write(ring, &digits, row, (e, id), (&mut low[..n], &mut high[..n]));
                 }
-                let factors: Vec<(&[u32], &[u32])> =
-                    words.chunks(2 * n).map(|c| c.split_at(n)).collect();
+                let factors: Vec<(&[u32], &[u32])> = words
+                    .chunks(2 * each)
+                    .map(|c| (&c[..n], &c[each..each + n]))
+                    .collect();
                 let mut all: Vec<DiagonalSum<'_>> = sums
                     .iter()
                     .zip(column)

@@ -247,4 +247,11 @@ impl<B: Transfer> DiagonalSource<B::Poly> for Brought<'_, B> {
         }
         Ok(plain)
     }
+
+    fn words(&self, index: usize) -> Option<usize> {
+        match self.kept {
+            Some(_) => Some(0),
+            None => self.source.words(index),
+        }
+    }
 }

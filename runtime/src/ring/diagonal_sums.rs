@@ -2,12 +2,12 @@
 //!
 //! A linear map multiplies the same rotations of its sources by one plaintext per sum. Taken sum by sum, every factor crosses the memory bus
 //! as often as there are sums; here a block of all factors stays in the second-level cache, and a vector of them in registers for
-//! [`AT_ONCE`] sums. A plaintext that is [`super::RnsPoly::compressed`] into long runs is one word for a block, which takes no vector load.
+//! up to [`AT_ONCE`] sums. A plaintext that is [`super::RnsPoly::compressed`] into long runs is one word for a block, which takes no vector load.
 
 use super::context::{LimbId, RingContext};
 use super::simd::{prefetch, with_vectors, InstructionSet, Reducer, Vector};
 
-/// Sums made together: their accumulators fill half of the registers.
+/// Most sums made together: where registers are few, less ([`InstructionSet::wide_sums`]).
 const AT_ONCE: usize = 4;
 /// Most words of a block.
 const BLOCK: usize = 1024;
@@ -72,11 +72,12 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn all(sums: &[DiagonalSum<'a>], n: usize) -> Vec<Self> {
+    /// Groups of at most `most` sums.
+    fn all(sums: &[DiagonalSum<'a>], n: usize, most: usize) -> Vec<Self> {
         let mut groups = Vec::new();
         let mut first = 0;
         while first < sums.len() {
-            let many = match sums.len() - first {
+            let many = match (sums.len() - first).min(most) {
                 1 => 1,
                 2 | 3 => 2,
                 _ => AT_ONCE,
@@ -108,7 +109,8 @@ impl RingContext {
             assert!(sum.terms.iter().all(fits));
             assert!(sum.to.0.len() == n && sum.to.1.len() == n);
         }
-        let groups = Group::all(sums, n);
+        // Both halves of a sum.
+        let groups = Group::all(sums, n, self.instruction_set().wide_sums() / 2);
         let splat = groups.iter().filter(|g| g.splat);
         let plaintexts = splat.flat_map(|g| g.products.iter().flat_map(|p| p.plaintexts.iter()));
         let shortest = plaintexts.flatten().map(|p| n / p.len()).min();

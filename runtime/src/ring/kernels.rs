@@ -1,7 +1,10 @@
 //! Loops over one limb, for every instruction set. Residues are canonical in and out; lengths are multiples of 16.
 
-use super::simd::{with_vectors, InstructionSet, Reducer};
+use super::simd::{prefetch, with_vectors, InstructionSet, Reducer};
 use crate::arith::ShoupFactor;
+
+/// Words by which the factors of many products are fetched ahead: more streams are read at a time than the processor follows by itself.
+const AHEAD: usize = 128;
 
 /// Asserts that all slices have one length, a multiple of every vector length.
 fn check(length: usize, others: &[usize]) {
@@ -244,15 +247,25 @@ pub(crate) fn inner_product_pair(
         ) {
             // SAFETY: all slices have n words.
             unsafe {
-                for j in (0..n).step_by(V::LANES) {
-                    let (mut x, mut y) = (V::wide_zero(), V::wide_zero());
+                for j in (0..n).step_by(V::LANES * V::TOGETHER) {
+                    let mut sums = [(V::wide_zero(), V::wide_zero()); 2];
+                    let sums = &mut sums[..V::TOGETHER];
                     for (a, b, c) in triples {
-                        let a = V::load(a.as_ptr().add(j));
-                        x = V::mac(x, a, V::load(b.as_ptr().add(j)));
-                        y = V::mac(y, a, V::load(c.as_ptr().add(j)));
+                        let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_ptr());
+                        for row in [a, b, c] {
+                            prefetch(row.wrapping_add(j + AHEAD));
+                        }
+                        for (v, (x, y)) in sums.iter_mut().enumerate() {
+                            let j = j + v * V::LANES;
+                            let a = V::load(a.add(j));
+                            *x = V::mac(*x, a, V::load(b.add(j)));
+                            *y = V::mac(*y, a, V::load(c.add(j)));
+                        }
                     }
-                    V::reduce(x, reducer).store(first.add(j));
-                    V::reduce(y, reducer).store(second.add(j));
+                    for (v, &(x, y)) in sums.iter().enumerate() {
+                        V::reduce(x, reducer).store(first.add(j + v * V::LANES));
+                        V::reduce(y, reducer).store(second.add(j + v * V::LANES));
+                    }
                 }
             }
         }

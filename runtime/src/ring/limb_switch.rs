@@ -119,30 +119,39 @@ fn run(
                 let scale = (V::splat(scale.value), V::splat(scale.quotient));
                 for run in 0..n / RUN {
                     let mut made = [[0u32; RUN]; 2];
-                    for lane in (0..RUN).step_by(V::LANES) {
+                    for lane in (0..RUN).step_by(V::LANES * V::TOGETHER) {
+                        let mut sums = [[V::wide_zero(); 2]; 2];
+                        let sums = &mut sums[..V::TOGETHER];
                         let j = run * RUN + lane;
-                        let mut sums = [V::wide_zero(); 2];
                         for half in 0..2 {
                             if !addends[half].is_null() {
-                                let a = V::load(addends[half].add(j));
-                                sums[half] = V::mac_splat(sums[half], a, addend_factors[half]);
+                                for (v, sums) in sums.iter_mut().enumerate() {
+                                    let a = V::load(addends[half].add(j + v * V::LANES));
+                                    sums[half] = V::mac_splat(sums[half], a, addend_factors[half]);
+                                }
                             }
                         }
                         for (a, b, c) in terms {
                             prefetch(b.as_ptr().wrapping_add(j + AHEAD));
                             prefetch(c.as_ptr().wrapping_add(j + AHEAD));
-                            let a = V::load(a.as_ptr().add(j));
-                            sums[0] = V::mac(sums[0], a, V::load(b.as_ptr().add(j)));
-                            sums[1] = V::mac(sums[1], a, V::load(c.as_ptr().add(j)));
-                        }
-                        for half in 0..2 {
-                            let mut r = V::montgomery(sums[half], q, q_inverse)
-                                .shoup(scale.0, scale.1, q)
-                                .fold(q);
-                            if !corrections[half].is_null() {
-                                r = r.add(V::load(corrections[half].add(j))).fold(q);
+                            for (v, sums) in sums.iter_mut().enumerate() {
+                                let j = j + v * V::LANES;
+                                let a = V::load(a.as_ptr().add(j));
+                                sums[0] = V::mac(sums[0], a, V::load(b.as_ptr().add(j)));
+                                sums[1] = V::mac(sums[1], a, V::load(c.as_ptr().add(j)));
                             }
-                            r.store(made[half].as_mut_ptr().add(lane));
+                        }
+                        for (v, sums) in sums.iter().enumerate() {
+                            for half in 0..2 {
+                                let mut r = V::montgomery(sums[half], q, q_inverse)
+                                    .shoup(scale.0, scale.1, q)
+                                    .fold(q);
+                                if !corrections[half].is_null() {
+                                    let correction = corrections[half].add(j + v * V::LANES);
+                                    r = r.add(V::load(correction)).fold(q);
+                                }
+                                r.store(made[half].as_mut_ptr().add(lane + v * V::LANES));
+                            }
                         }
                     }
                     let mut place = run;

@@ -37,3 +37,4 @@ pub(crate) use rescale::Kept;
 pub use sampling::RandomSource;
 pub use simd::InstructionSet;
 pub use words::Words;
+pub(crate) use words::APART;

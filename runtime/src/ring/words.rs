@@ -3,8 +3,12 @@
 //! Vector kernels load whole lines. The allocator places large blocks 16 bytes after a page, where every load would straddle two lines. Keys
 //! and polynomials are read once and in order, some streams at a time: with pages of 4 KiB, each of which the hardware's prefetching stops
 //! at, a sum over a key runs at four fifths of the pace that pages of 2 MiB allow.
+//!
+//! Limbs are powers of two long. Were polynomials to start at powers of two as well, the same word of all of them would fall into one set of
+//! each cache, which holds eight lines: a sum over twenty would find none of them there again. So each starts some lines after the last.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Words of a cache line.
 const LINE: usize = 16;
@@ -12,12 +16,28 @@ const LINE: usize = 16;
 const PAGE: usize = 2 << 20;
 /// Bytes from which on large pages are asked for.
 const MANY: usize = 2 * PAGE;
+/// Words that whole limbs are set apart from each other: neighbours differ in their set of a first-level cache, and runs of a page of them in
+/// their sets of a second-level cache.
+pub(crate) const APART: usize = 65 * LINE;
+/// Different starts, the first after none: 64 KiB in all.
+const STARTS: usize = 16;
+/// Words from which on starts differ.
+const LONG: usize = 1 << 14;
+
+/// Words before the first one.
+fn next_start(length: usize) -> usize {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    match length < LONG {
+        true => 0,
+        false => MADE.fetch_add(1, Ordering::Relaxed) % STARTS * APART,
+    }
+}
 
 /// A slice of words of its own whose first word starts a cache line.
 #[derive(Default)]
 pub struct Words {
     held: Held,
-    /// The words come after fewer than a line, or a large page, of others.
+    /// The words come after fewer than a line, or a large page, of others, and those that set them apart.
     start: usize,
     length: usize,
 }
@@ -78,18 +98,22 @@ fn map(bytes: usize) -> Option<(memmap2::MmapMut, usize)> {
 impl Words {
     /// So many zeros; memory that nobody touches takes no pages.
     pub fn zeroed(length: usize) -> Self {
+        let before = next_start(length);
         #[cfg(target_os = "linux")]
-        if let Some((map, start)) = (length >= MANY / 4).then(|| map(4 * length)).flatten() {
-            let (held, start) = (Held::Mapped(map), start / 4);
+        if let Some((map, start)) = (length >= MANY / 4)
+            .then(|| map(4 * (before + length)))
+            .flatten()
+        {
+            let (held, start) = (Held::Mapped(map), start / 4 + before);
             return Self {
                 held,
                 start,
                 length,
             };
         }
-        let held = vec![0u32; length + LINE - 1];
+        let held = vec![0u32; before + length + LINE - 1];
         // In the unlikely case that the offset cannot be told, loads are slower and nothing else changes.
-        let start = held.as_ptr().align_offset(4 * LINE).min(LINE - 1);
+        let start = before + held.as_ptr().align_offset(4 * LINE).min(LINE - 1);
         Self {
             held: Held::Allocated(held),
             start,
@@ -143,5 +167,15 @@ mod tests {
             assert!(words.iter().all(|&w| w == 0));
         }
         assert_eq!(*Words::from(&[3, 4][..]), [3, 4]);
+    }
+
+    /// Other tests make words meanwhile, so that no two need to be neighbours.
+    #[test]
+    fn whole_limbs_do_not_all_fall_into_one_set_of_a_cache() {
+        for length in [LONG, MANY] {
+            let made: Vec<Words> = (0..STARTS).map(|_| Words::zeroed(length)).collect();
+            let set = |w: &Words| w.as_ptr() as usize / (4 * LINE) % 64;
+            assert!(made.iter().any(|w| set(w) != set(&made[0])));
+        }
     }
 }

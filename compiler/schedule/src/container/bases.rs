@@ -4,7 +4,7 @@ use super::read::{map, Shared, Source};
 use super::{malformed, ContainerError, ALIGNMENT};
 use crate::base::{Base, FloatKind};
 use crate::matrix::kind_of;
-use crate::proto::Program;
+use crate::proto::{self, Program};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,16 @@ pub(super) fn bases_length(program: &Program) -> Option<u64> {
     Some(end)
 }
 
+fn known_kind(path: &Path, number: usize, base: &proto::Base) -> Result<FloatKind, ContainerError> {
+    kind_of(base).ok_or_else(|| {
+        let reason = format!(
+            "base {number} has kind {}, which this version does not know",
+            base.kind
+        );
+        malformed(path, &reason)
+    })
+}
+
 /// Where the bases section of a file begins whose record, or weights, end at `least`. Fails unless the file ends where the section does
 /// and what lies between the bases is zero.
 pub(super) fn bases_start(
@@ -31,6 +41,9 @@ pub(super) fn bases_start(
     least: usize,
 ) -> Result<u64, ContainerError> {
     let bad = |reason: &str| malformed(path, reason);
+    for (number, base) in program.bases.iter().enumerate() {
+        known_kind(path, number, base)?;
+    }
     let bases_first = least.next_multiple_of(ALIGNMENT) as u64;
     let total = match bases_length(program) {
         Some(0) => Some(least as u64),
@@ -80,16 +93,7 @@ impl Source<'_> {
         let mut files: BTreeMap<&str, Arc<dyn AsRef<[u8]> + Send + Sync>> = BTreeMap::new();
         let mut bases = Vec::with_capacity(program.bases.len());
         for (number, listed) in program.bases.iter().enumerate() {
-            let kind = kind_of(listed);
-            let kind = kind.ok_or_else(|| {
-                malformed(
-                    path,
-                    &format!(
-                        "base {number} has kind {}, which this version does not know",
-                        listed.kind
-                    ),
-                )
-            })?;
+            let kind = known_kind(path, number, listed)?;
             let folder = path.parent().unwrap_or(Path::new(""));
             let file = folder.join(&listed.file);
             let (holder, from) = match listed.file.is_empty() {
@@ -133,5 +137,26 @@ impl Source<'_> {
             });
         }
         Ok(bases)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_of_an_unknown_kind_is_refused_for_its_kind() {
+        let base = proto::Base {
+            kind: 99,
+            values: 3,
+            ..proto::Base::default()
+        };
+        let program = Program {
+            bases: vec![base],
+            ..Program::default()
+        };
+        let found = bases_start(Path::new("x.heron"), &[], &program, 0);
+        let found = found.expect_err("refused").to_string();
+        assert!(found.contains("base 0 has kind 99"), "{found}");
     }
 }

@@ -1,8 +1,6 @@
 //! Launches of the sums of a linear map of several sources: rotated sources exist in the shared memory of a block, a few words at a time.
 
-use super::arguments::{
-    LinearSumsArgs, MapRotation, MapSum, MapTerm, ABSENT, MAX_FACTORS, MAX_SOURCES,
-};
+use super::arguments::{LinearSumsArgs, MapRotation, MapSum, MapTerm, MAX_FACTORS, MAX_SOURCES};
 use super::core::Gpu;
 use super::device::DeviceError;
 use super::keys::places;
@@ -205,18 +203,10 @@ impl Gpu {
         }
         if let Some(&number) = numbers.first() {
             let (c0, c1) = sources[number].pair;
-            let halves = [c0, c1].into_iter().flat_map(|half| {
-                let places = limbs.iter().map(|&id| half.position_of(id));
-                places.map(|place| place.map_or(ABSENT, |p| p as u16))
-            });
-            args.half_places = self.tables().list(&halves.collect::<Vec<_>>())?.0;
+            args.half_places = self.half_places([Some(c0), Some(c1)], limbs)?.0;
         }
-        for (i, (&id, &factor)) in limbs.iter().zip(&row.special_product).enumerate() {
-            let factor = ring.modulus(id).shoup(factor);
-            args.prime[i] = id.0;
-            args.factor[i] = factor.value;
-            args.quotient[i] = factor.quotient;
-        }
+        let factors = (&mut args.factor, &mut args.quotient);
+        self.write_factors(limbs, &row.special_product, &mut args.prime, factors);
         // Held until the launch is under way.
         let mut keys = Vec::new();
         let mut first = 0;

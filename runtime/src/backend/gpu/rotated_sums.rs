@@ -1,6 +1,6 @@
 //! Launches of the first half of linear maps: rotations that are multiplied and summed as they are made.
 
-use super::arguments::{Baby, RotatedSumsArgs, ABSENT, MAX_BABIES, MAX_GIANTS, MAX_MAPPED};
+use super::arguments::{Baby, RotatedSumsArgs, MAX_BABIES, MAX_GIANTS, MAX_MAPPED};
 use super::core::Gpu;
 use super::device::DeviceError;
 use super::poly::GpuPoly;
@@ -92,18 +92,9 @@ impl Gpu {
         let DigitPlaces(places) = self.digit_places(first.digits, row)?;
         args.digit_places = self.tables().list(&places)?.0;
         let halves = [first.addends[0], Some(first.digits.original)];
-        let halves = halves.into_iter().flat_map(|half| {
-            let place = move |id| half.and_then(|h| h.position_of(id));
-            let places = limbs.iter();
-            places.map(move |&id| place(id).map_or(ABSENT, |p| p as u16))
-        });
-        args.half_places = self.tables().list(&halves.collect::<Vec<_>>())?.0;
-        for (i, (&id, &factor)) in limbs.iter().zip(&row.special_product).enumerate() {
-            let factor = ring.modulus(id).shoup(factor);
-            args.prime[i] = id.0;
-            args.factor[i] = factor.value;
-            args.quotient[i] = factor.quotient;
-        }
+        args.half_places = self.half_places(halves, limbs)?.0;
+        let factors = (&mut args.factor, &mut args.quotient);
+        self.write_factors(limbs, &row.special_product, &mut args.prime, factors);
         // Held until the launch is under way.
         let mut keys = Vec::with_capacity(babies.len());
         for (to, baby) in args.baby.iter_mut().zip(babies) {

@@ -10,7 +10,7 @@ use super::keys::places;
 use super::poly::{GpuPoly, Pending, Progress};
 use super::transform::Limb;
 use crate::backend::{Decomposition, Pairs};
-use crate::ring::{Form, GaloisElement};
+use crate::ring::{Form, GaloisElement, LimbId};
 use crate::rlwe::{KeySwitchingKey, RlweError, RowLimbs};
 use bytemuck::Zeroable;
 use std::sync::{Arc, Mutex};
@@ -263,6 +263,38 @@ impl Gpu {
         Ok(DigitPlaces(places))
     }
 
+    /// Where each of the limbs is in both halves of a ciphertext, as a list of the device.
+    pub(super) fn half_places(
+        &self,
+        halves: [Option<&GpuPoly>; 2],
+        limbs: &[LimbId],
+    ) -> Result<Address, DeviceError> {
+        let places = halves.into_iter().flat_map(|half| {
+            let place = move |&id: &LimbId| half.and_then(|h| h.position_of(id));
+            let places = limbs.iter().map(place);
+            places.map(|place| place.map_or(ABSENT, |p| p as u16))
+        });
+        self.tables().list(&places.collect::<Vec<_>>())
+    }
+
+    /// The primes of the limbs, and for each its factor with its Shoup quotient; 0 where there is none.
+    pub(super) fn write_factors(
+        &self,
+        limbs: &[LimbId],
+        factors: &[u32],
+        primes: &mut [u16; MAX_LIMBS],
+        (values, quotients): (&mut [u32; MAX_LIMBS], &mut [u32; MAX_LIMBS]),
+    ) {
+        let ring = self.ring_context();
+        for (i, &id) in limbs.iter().enumerate() {
+            let factor = factors.get(i).copied().unwrap_or(0);
+            let factor = ring.modulus(id).shoup(factor);
+            primes[i] = id.0;
+            values[i] = factor.value;
+            quotients[i] = factor.quotient;
+        }
+    }
+
     /// `results`: for each ciphertext a pair for each use.
     fn launch_key_products(
         &self,
@@ -305,22 +337,9 @@ impl Gpu {
         }
         let DigitPlaces(digit_places) = self.digit_places(first.digits, row)?;
         args.digit_places = self.tables().list(&digit_places)?.0;
-        let mut addend_places = Vec::with_capacity(2 * limbs.len());
-        for addend in first.addends {
-            let place = |id| addend.and_then(|a| a.position_of(id));
-            let places = limbs
-                .iter()
-                .map(|&id| place(id).map_or(ABSENT, |p| p as u16));
-            addend_places.extend(places);
-        }
-        args.addend_places = self.tables().list(&addend_places)?.0;
-        for (i, &id) in limbs.iter().enumerate() {
-            let factor = keyed.factors.get(i).copied().unwrap_or(0);
-            let factor = ring.modulus(id).shoup(factor);
-            args.prime[i] = id.0;
-            args.factor[i] = factor.value;
-            args.quotient[i] = factor.quotient;
-        }
+        args.addend_places = self.half_places(first.addends, limbs)?.0;
+        let factors = (&mut args.factor, &mut args.quotient);
+        self.write_factors(limbs, keyed.factors, &mut args.prime, factors);
         // Held until the launch is under way.
         let mut keys = Vec::with_capacity(uses.len());
         for (i, used) in uses.iter().enumerate() {
@@ -360,7 +379,13 @@ impl Gpu {
         };
         let grid = [blocks, limbs.len() as u32, uses.len() as u32];
         // Digits of each ciphertext and both halves of each key on every limb of QP; the addends; both halves of each product.
-        let added = addend_places.iter().filter(|&&p| p != ABSENT).count() * batch;
+        let held = |a: &GpuPoly| {
+            limbs
+                .iter()
+                .filter(|&&l| a.position_of(l).is_some())
+                .count()
+        };
+        let added: usize = first.addends.into_iter().flatten().map(held).sum::<usize>() * batch;
         let read = row.digits.len() * (batch + 2 * uses.len());
         let written = 2 * batch * uses.len() * (1 + usize::from(accumulate));
         let moves = n * (limbs.len() * (read + written) + added);

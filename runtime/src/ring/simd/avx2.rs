@@ -109,6 +109,7 @@ pub(crate) struct Wide {
 // SAFETY of every block below: AVX2 is present by the contract of `Vector`; pointers are the caller's.
 impl Vector for Avx2 {
     const LANES: usize = 8;
+    const TOGETHER: usize = 2;
     type Wide = Wide;
 
     #[inline(always)]

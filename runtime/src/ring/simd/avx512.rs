@@ -205,6 +205,7 @@ pub(crate) struct Wide {
 // SAFETY of every block below: AVX-512F is present by the contract of `Vector`; pointers are the caller's.
 impl Vector for Avx512 {
     const LANES: usize = 16;
+    const TOGETHER: usize = 1;
     type Wide = Wide;
 
     #[inline(always)]

@@ -79,6 +79,15 @@ impl InstructionSet {
         matches!(self, Self::Avx512 | Self::Avx512Ifma)
     }
 
+    /// Sums of products that registers hold beside the factors.
+    pub(crate) fn wide_sums(self) -> usize {
+        if self.is_avx512() {
+            8
+        } else {
+            4
+        }
+    }
+
     /// Every set this machine has, for tests that compare them.
     pub fn all_available() -> Vec<Self> {
         [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Ifma]
@@ -122,6 +131,9 @@ impl Reducer {
 pub(crate) trait Vector: Copy {
     /// Words per vector.
     const LANES: usize;
+    /// Vectors of a row, 1 or 2, that sums of products are made of at a time: both of a line of the cache where a line holds two, because the
+    /// line may be gone when all other rows have been read.
+    const TOGETHER: usize;
     /// 64-bit accumulators, one per lane.
     type Wide: Copy;
 

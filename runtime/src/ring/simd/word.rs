@@ -9,6 +9,7 @@ pub(crate) struct Word(u32);
 // Nothing here needs an instruction set: the functions are unsafe by the trait's contract only; load and store by their pointers.
 impl Vector for Word {
     const LANES: usize = 1;
+    const TOGETHER: usize = 1;
     type Wide = u64;
 
     #[inline(always)]
