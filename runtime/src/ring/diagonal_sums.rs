@@ -6,6 +6,7 @@
 
 use super::context::{LimbId, RingContext};
 use super::simd::{prefetch, with_vectors, InstructionSet, Reducer, Vector};
+use super::words::LINE;
 
 /// Most sums made together: where registers are few, less ([`InstructionSet::wide_sums`]).
 const AT_ONCE: usize = 4;
@@ -15,6 +16,8 @@ const BLOCK: usize = 1024;
 const SHORTEST_RUN: usize = 16;
 /// Words by which whole plaintexts are fetched ahead: more streams are read at a time than the processor follows by itself.
 const AHEAD: usize = 128;
+/// Plaintexts by which a line of one is fetched ahead.
+const LINES_AHEAD: usize = 16;
 /// Most products summed before a reduction: each is below 2^56, and sums must stay below `2^64 - 2^60`.
 const MAX_TERMS: usize = 239;
 
@@ -26,10 +29,13 @@ pub(crate) struct DiagonalSum<'a> {
     pub to: (&'a mut [u32], &'a mut [u32]),
 }
 
+/// A plaintext on the limb, and log2 of the words that each of its words stands for.
+type Plaintext<'a> = (&'a [u32], u32);
+
 /// Products of one factor in a group of sums; none where a sum lacks the factor.
 struct Products<'a> {
     factor: usize,
-    plaintexts: [Option<&'a [u32]>; AT_ONCE],
+    plaintexts: [Option<Plaintext<'a>>; AT_ONCE],
 }
 
 /// Sums that are made together.
@@ -39,24 +45,32 @@ struct Group<'a> {
     /// 1, 2 or 4.
     sums: usize,
     products: Vec<Products<'a>>,
+    /// Both halves of the products' factors.
+    factors: Vec<(&'a [u32], &'a [u32])>,
     /// Whether every plaintext is one word for a block.
     splat: bool,
 }
 
 impl<'a> Group<'a> {
-    fn new(first: usize, sums: &[DiagonalSum<'a>], n: usize) -> Self {
+    fn new(
+        first: usize,
+        sums: &[DiagonalSum<'a>],
+        factors: &[(&'a [u32], &'a [u32])],
+        n: usize,
+    ) -> Self {
         let mut products: Vec<Products<'a>> = Vec::new();
         for (number, sum) in sums.iter().enumerate() {
             for &(factor, plaintext) in &sum.terms {
+                let plaintext = Some((plaintext, (n / plaintext.len()).ilog2()));
                 // The same factor twice in one sum takes a second entry.
                 let known = products
                     .iter_mut()
                     .find(|p| p.factor == factor && p.plaintexts[number].is_none());
                 match known {
-                    Some(p) => p.plaintexts[number] = Some(plaintext),
+                    Some(p) => p.plaintexts[number] = plaintext,
                     None => {
                         let mut plaintexts = [None; AT_ONCE];
-                        plaintexts[number] = Some(plaintext);
+                        plaintexts[number] = plaintext;
                         products.push(Products { factor, plaintexts });
                     }
                 }
@@ -67,13 +81,19 @@ impl<'a> Group<'a> {
         Self {
             first,
             sums: sums.len(),
+            factors: products.iter().map(|p| factors[p.factor]).collect(),
             products,
             splat,
         }
     }
 
     /// Groups of at most `most` sums.
-    fn all(sums: &[DiagonalSum<'a>], n: usize, most: usize) -> Vec<Self> {
+    fn all(
+        sums: &[DiagonalSum<'a>],
+        factors: &[(&'a [u32], &'a [u32])],
+        n: usize,
+        most: usize,
+    ) -> Vec<Self> {
         let mut groups = Vec::new();
         let mut first = 0;
         while first < sums.len() {
@@ -82,10 +102,48 @@ impl<'a> Group<'a> {
                 2 | 3 => 2,
                 _ => AT_ONCE,
             };
-            groups.push(Self::new(first, &sums[first..first + many], n));
+            groups.push(Self::new(first, &sums[first..first + many], factors, n));
             first += many;
         }
         groups
+    }
+
+    /// Words that its plaintexts are for a block, where each is one.
+    fn words(&self) -> usize {
+        match self.splat {
+            true => self.products.len() * self.sums,
+            false => 0,
+        }
+    }
+
+    /// Its plaintexts, each with its place among those words.
+    fn placed(&self) -> impl Iterator<Item = (usize, Plaintext<'a>)> + '_ {
+        let sums = self.sums;
+        let products = self.products.iter().enumerate();
+        products.flat_map(move |(t, product)| {
+            let plaintexts = product.plaintexts[..sums].iter().enumerate();
+            plaintexts.filter_map(move |(g, p)| p.map(|p| (t * sums + g, p)))
+        })
+    }
+}
+
+/// Writes the words of plaintexts for each block; `each` is their number for one block. Words of products that a sum lacks stay.
+fn gather(
+    placed: &[(usize, Plaintext<'_>)],
+    starts: impl Iterator<Item = usize> + Clone,
+    each: usize,
+    to: &mut [u32],
+) {
+    let first = starts.clone().next().unwrap_or(0);
+    for (i, &(place, (plaintext, log_run))) in placed.iter().enumerate() {
+        // Each plaintext is a line of memory that nothing else would fetch ahead.
+        if let Some((_, (next, log_run))) = placed.get(i + LINES_AHEAD) {
+            prefetch(next.as_ptr().wrapping_add(first >> log_run));
+        }
+        let words = to[place..].iter_mut().step_by(each);
+        for (word, start) in words.zip(starts.clone()) {
+            *word = plaintext[start >> log_run];
+        }
     }
 }
 
@@ -94,11 +152,11 @@ impl RingContext {
     ///
     /// # Panics
     /// If a factor or a result is not one limb long, a plaintext's length does not divide a limb's, or a factor does not exist.
-    pub(crate) fn limb_diagonal_sums(
+    pub(crate) fn limb_diagonal_sums<'a>(
         &self,
         id: LimbId,
-        factors: &[(&[u32], &[u32])],
-        sums: &mut [DiagonalSum<'_>],
+        factors: &[(&'a [u32], &'a [u32])],
+        sums: &mut [DiagonalSum<'a>],
     ) {
         let n = self.degree();
         assert!(factors.iter().all(|(a, b)| a.len() == n && b.len() == n));
@@ -110,50 +168,47 @@ impl RingContext {
             assert!(sum.to.0.len() == n && sum.to.1.len() == n);
         }
         // Both halves of a sum.
-        let groups = Group::all(sums, n, self.instruction_set().wide_sums() / 2);
+        let groups = Group::all(sums, factors, n, self.instruction_set().wide_sums() / 2);
         let splat = groups.iter().filter(|g| g.splat);
         let plaintexts = splat.flat_map(|g| g.products.iter().flat_map(|p| p.plaintexts.iter()));
-        let shortest = plaintexts.flatten().map(|p| n / p.len()).min();
-        let block = shortest.unwrap_or(n).min(BLOCK).min(n);
-        let most = groups.iter().map(|g| g.products.len()).max().unwrap_or(0);
-        let mut scratch = Scratch {
-            words: vec![0; AT_ONCE * most],
-            blocks: Vec::new(),
-        };
-        if groups.iter().any(|g| !g.splat) {
-            scratch.blocks = vec![0; (AT_ONCE * most + 1) * block];
+        let shortest = plaintexts.flatten().map(|&(_, log_run)| 1 << log_run).min();
+        let block: usize = shortest.unwrap_or(n).min(BLOCK).min(n);
+        // A line of a plaintext is read once for all the blocks that it has words for.
+        let blocks = LINE.min(n / block);
+        let each: usize = groups.iter().map(Group::words).sum();
+        let mut words = vec![0; blocks * each];
+        let whole = groups.iter().filter(|g| !g.splat);
+        let most = whole.map(|g| g.products.len()).max();
+        let mut expanded = vec![0; most.map_or(0, |most| (AT_ONCE * most + 1) * block)];
+        let mut placed = Vec::new();
+        let mut before = 0;
+        for group in groups.iter().filter(|g| g.splat) {
+            placed.extend(group.placed().map(|(place, p)| (before + place, p)));
+            before += group.words();
         }
-        for start in (0..n).step_by(block) {
-            for group in &groups {
-                let to = &mut sums[group.first..group.first + group.sums];
-                let range = (start, block, n);
-                run_block(
-                    (self.instruction_set(), self.reducer(id)),
-                    group,
-                    factors,
-                    range,
-                    &mut scratch,
-                    to,
-                );
+        for first in (0..n).step_by(block * blocks) {
+            let starts = (first..first + block * blocks).step_by(block);
+            gather(&placed, starts.clone(), each, &mut words);
+            for (number, start) in starts.enumerate() {
+                let mut words = words.get(number * each..).unwrap_or(&[]);
+                for group in &groups {
+                    let to = &mut sums[group.first..group.first + group.sums];
+                    let own = (self.instruction_set(), self.reducer(id));
+                    let scratch = (words, &mut expanded[..]);
+                    run_block(own, group, (start, block), scratch, to);
+                    words = &words[group.words()..];
+                }
             }
         }
     }
 }
 
-struct Scratch {
-    /// By product and sum: the plaintext's word for the block.
-    words: Vec<u32>,
-    /// By product and sum: the plaintext's words in the block where it is compressed; a block of zeros at the end.
-    blocks: Vec<u32>,
-}
-
-/// One block of one group.
+/// One block of one group: `words` are its plaintexts' where each is one word, `expanded` has room for them otherwise, and for zeros.
 fn run_block(
     (set, reducer): (InstructionSet, &Reducer),
     group: &Group<'_>,
-    factors: &[(&[u32], &[u32])],
-    (start, block, n): (usize, usize, usize),
-    scratch: &mut Scratch,
+    (start, block): (usize, usize),
+    (words, expanded): (&[u32], &mut [u32]),
     sums: &mut [DiagonalSum<'_>],
 ) {
     let mut to = [(std::ptr::null_mut(), std::ptr::null_mut()); AT_ONCE];
@@ -161,47 +216,36 @@ fn run_block(
         let (low, high) = &mut sum.to;
         *to = (low[start..].as_mut_ptr(), high[start..].as_mut_ptr());
     }
-    let parts = group.products.len().div_ceil(MAX_TERMS).max(1);
-    for part in 0..parts {
-        let products = group.products.chunks(MAX_TERMS).nth(part).unwrap_or(&[]);
-        let of = |p: &Products<'_>| {
-            let (low, high) = factors[p.factor];
-            (low[start..].as_ptr(), high[start..].as_ptr())
-        };
-        let taken: Vec<(*const u32, *const u32)> = products.iter().map(of).collect();
+    // A sum of nothing is written too.
+    for part in 0..group.products.len().div_ceil(MAX_TERMS).max(1) {
+        let from = part * MAX_TERMS;
+        let end = group.products.len().min(from + MAX_TERMS);
         let mut plaintexts: Vec<[*const u32; AT_ONCE]> = Vec::new();
-        if group.splat {
-            for (p, words) in products.iter().zip(scratch.words.chunks_mut(AT_ONCE)) {
-                for (word, plaintext) in words.iter_mut().zip(&p.plaintexts) {
-                    *word = plaintext.map_or(0, |p| p[start / (n / p.len())]);
-                }
-            }
-        } else {
-            let zeros = scratch.blocks.len() - block;
-            let (expanded, zeros) = scratch.blocks.split_at_mut(zeros);
+        if !group.splat {
+            let zeros = expanded.len() - block;
+            let (expanded, zeros) = expanded.split_at_mut(zeros);
             let mut places = expanded.chunks_mut(block);
-            for p in products {
+            for p in &group.products[from..end] {
                 plaintexts.push(
                     p.plaintexts
                         .map(|plaintext| match (plaintext, places.next()) {
-                            (Some(p), Some(place)) if p.len() < n => {
-                                let length = n / p.len();
+                            (Some((p, log_run)), Some(place)) if log_run > 0 => {
                                 for (i, word) in place.iter_mut().enumerate() {
-                                    *word = p[(start + i) / length];
+                                    *word = p[(start + i) >> log_run];
                                 }
                                 place.as_ptr()
                             }
-                            (Some(p), _) => p[start..].as_ptr(),
+                            (Some((p, _)), _) => p[start..].as_ptr(),
                             (None, _) => zeros.as_ptr(),
                         }),
                 );
             }
         }
         let operands = Operands {
-            factors: taken.as_ptr(),
-            words: scratch.words.as_ptr(),
+            factors: &group.factors[from..end],
+            start,
+            words: words.get(from * group.sums..).unwrap_or(&[]).as_ptr(),
             plaintexts: plaintexts.as_ptr(),
-            products: products.len(),
             to,
             accumulate: part > 0,
         };
@@ -209,13 +253,14 @@ fn run_block(
     }
 }
 
-/// A block as the kernel takes it: every pointer to its first word.
+/// A block as the kernel takes it; every pointer but those of factors to its first word.
 #[derive(Clone, Copy)]
-struct Operands {
-    factors: *const (*const u32, *const u32),
+struct Operands<'a> {
+    factors: &'a [(&'a [u32], &'a [u32])],
+    start: usize,
+    /// By product and sum.
     words: *const u32,
     plaintexts: *const [*const u32; AT_ONCE],
-    products: usize,
     to: [(*mut u32, *mut u32); AT_ONCE],
     accumulate: bool,
 }
@@ -223,7 +268,7 @@ struct Operands {
 fn run(
     set: InstructionSet,
     reducer: &Reducer,
-    operands: Operands,
+    operands: Operands<'_>,
     (splat, sums): (bool, usize),
     block: usize,
 ) {
@@ -231,7 +276,7 @@ fn run(
         set,
         fn kernel<V>(
             reducer: &Reducer,
-            operands: Operands,
+            operands: Operands<'_>,
             splat: bool,
             sums: usize,
             block: usize,
@@ -258,7 +303,7 @@ fn run(
 #[inline(always)]
 unsafe fn block_of<V: Vector, const G: usize, const SPLAT: bool>(
     reducer: &Reducer,
-    operands: Operands,
+    operands: Operands<'_>,
     block: usize,
 ) {
     // SAFETY: the caller's.
@@ -267,12 +312,15 @@ unsafe fn block_of<V: Vector, const G: usize, const SPLAT: bool>(
         for j in (0..block).step_by(V::LANES) {
             let mut low = [V::wide_zero(); G];
             let mut high = [V::wide_zero(); G];
-            for t in 0..operands.products {
-                let (a, b) = *operands.factors.add(t);
-                let (a, b) = (V::load(a.add(j)), V::load(b.add(j)));
+            for (t, (a, b)) in operands.factors.iter().enumerate() {
+                let place = operands.start + j;
+                let (a, b) = (
+                    V::load(a.as_ptr().add(place)),
+                    V::load(b.as_ptr().add(place)),
+                );
                 for g in 0..G {
                     if SPLAT {
-                        let word = *operands.words.add(t * AT_ONCE + g);
+                        let word = *operands.words.add(t * G + g);
                         low[g] = V::mac_splat(low[g], a, word);
                         high[g] = V::mac_splat(high[g], b, word);
                     } else {

@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Words of a cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 /// Bytes of a large page.
 const PAGE: usize = 2 << 20;
 /// Bytes from which on large pages are asked for.
