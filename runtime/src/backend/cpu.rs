@@ -65,6 +65,9 @@ impl Backend for Cpu {
     fn inner_product(&self, pairs: &[(&RnsPoly, &RnsPoly)], limbs: &[LimbId]) -> RnsPoly {
         self.ring().inner_product(pairs, limbs)
     }
+    fn inner_products(&self, sums: &[&[(&RnsPoly, &RnsPoly)]], limbs: &[LimbId]) -> Vec<RnsPoly> {
+        self.ring().inner_products(sums, limbs)
+    }
     fn inner_product_pair(
         &self,
         triples: &[(&RnsPoly, &RnsPoly, &RnsPoly)],

@@ -175,6 +175,15 @@ pub trait Backend: Send + Sync {
     fn mul_assign(&self, a: &mut Self::Poly, b: &Self::Poly);
     /// Σ a·b over the pairs, on `limbs`.
     fn inner_product(&self, pairs: &[(&Self::Poly, &Self::Poly)], limbs: &[LimbId]) -> Self::Poly;
+    /// Several [`Backend::inner_product`], which may share factors.
+    fn inner_products(
+        &self,
+        sums: &[&[(&Self::Poly, &Self::Poly)]],
+        limbs: &[LimbId],
+    ) -> Vec<Self::Poly> {
+        let sums = sums.iter();
+        sums.map(|pairs| self.inner_product(pairs, limbs)).collect()
+    }
     /// (Σ a·b, Σ a·c) over triples (a, b, c), on `limbs`. The left factors may be compressed ([`RnsPoly::compressed`]).
     fn inner_product_pair(
         &self,

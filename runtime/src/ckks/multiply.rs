@@ -58,10 +58,9 @@ impl<B: Backend> Evaluator<B> {
             .collect();
         let square: Vec<_> = parts.iter().map(|((_, a), (_, b))| (*a, *b)).collect();
         Ok(Ciphertext {
-            polys: [constant, linear, square]
-                .iter()
-                .map(|pairs| self.backend.inner_product(pairs, limbs))
-                .collect(),
+            polys: self
+                .backend
+                .inner_products(&[&constant, &linear, &square], limbs),
             level: first.level,
             scale: scale.ok_or(CkksError::ScaleRange { op })?,
         })

@@ -211,12 +211,22 @@ pub(crate) fn inner_product(
         fn kernel<V>(n: usize, reducer: &Reducer, to: *mut u32, pairs: &[(&[u32], &[u32])]) {
             // SAFETY: all slices have n words.
             unsafe {
-                for j in (0..n).step_by(V::LANES) {
-                    let mut sum = V::wide_zero();
+                for j in (0..n).step_by(V::LANES * V::TOGETHER) {
+                    let mut sums = [V::wide_zero(); 2];
+                    let sums = &mut sums[..V::TOGETHER];
                     for (a, b) in pairs {
-                        sum = V::mac(sum, V::load(a.as_ptr().add(j)), V::load(b.as_ptr().add(j)));
+                        let (a, b) = (a.as_ptr(), b.as_ptr());
+                        for row in [a, b] {
+                            prefetch(row.wrapping_add(j + AHEAD));
+                        }
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            let j = j + v * V::LANES;
+                            *sum = V::mac(*sum, V::load(a.add(j)), V::load(b.add(j)));
+                        }
                     }
-                    V::reduce(sum, reducer).store(to.add(j));
+                    for (v, &sum) in sums.iter().enumerate() {
+                        V::reduce(sum, reducer).store(to.add(j + v * V::LANES));
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 use super::context::{LimbId, RingContext};
 use super::kernels;
 use super::poly::{Form, RnsPoly};
+use super::words::LINE;
 use num_bigint::BigInt;
 use rayon::prelude::*;
 
@@ -14,6 +15,10 @@ pub const MAX_PAIRS: usize = 240;
 
 /// Words of a limb worked on at a time where factors are shared or expanded: with eight shared pairs a block takes half a megabyte.
 const SHARED_BLOCK: usize = 8192;
+
+/// Words of one operand of each pair that are worked on together where sums of products share operands: a quarter of a megabyte, of which
+/// half is read again.
+const SHARED_WORDS: usize = 1 << 15;
 
 /// Both halves of some polynomials, limb by limb: entry e holds limb e of each.
 pub(crate) type LimbColumns<'a> = Vec<Vec<(&'a mut [u32], &'a mut [u32])>>;
@@ -127,30 +132,64 @@ impl RingContext {
     /// # Panics
     /// If there are more than [`MAX_PAIRS`] pairs, or a pair lacks a limb or is in coefficient form.
     pub fn inner_product(&self, pairs: &[(&RnsPoly, &RnsPoly)], limbs: &[LimbId]) -> RnsPoly {
+        let product = self.inner_products(&[pairs], limbs).pop();
+        product.unwrap_or_else(|| RnsPoly::zero(self, limbs, Form::Evaluation))
+    }
+
+    /// Several [`RingContext::inner_product`]: what they share is read from memory once.
+    ///
+    /// # Panics
+    /// As [`RingContext::inner_product`].
+    pub fn inner_products(
+        &self,
+        sums: &[&[(&RnsPoly, &RnsPoly)]],
+        limbs: &[LimbId],
+    ) -> Vec<RnsPoly> {
+        let most = sums.iter().map(|s| s.len()).max().unwrap_or(0);
+        assert!(most <= MAX_PAIRS, "{most} pairs; at most {MAX_PAIRS}");
+        let evaluated = |p: &RnsPoly| p.form() == Form::Evaluation;
         assert!(
-            pairs.len() <= MAX_PAIRS,
-            "{} pairs; at most {MAX_PAIRS}",
-            pairs.len()
-        );
-        assert!(
-            pairs
-                .iter()
-                .all(|(a, b)| a.form() == Form::Evaluation && b.form() == Form::Evaluation),
+            sums.iter()
+                .flat_map(|s| s.iter())
+                .all(|(a, b)| evaluated(a) && evaluated(b)),
             "products are taken in evaluation form"
         );
-        let mut result = RnsPoly::scratch(self, limbs, Form::Evaluation);
-        result
-            .data_mut()
-            .par_chunks_mut(self.degree())
+        let n = self.degree();
+        let pairs: usize = sums.iter().map(|s| s.len()).sum();
+        let block = match sums.len() {
+            1 => n,
+            _ => (SHARED_WORDS / pairs.next_power_of_two()).clamp(LINE, n),
+        };
+        let scratch = |_: &&[_]| RnsPoly::scratch(self, limbs, Form::Evaluation);
+        let mut results: Vec<RnsPoly> = sums.iter().map(scratch).collect();
+        let mut columns: Vec<Vec<&mut [u32]>> = limbs.iter().map(|_| Vec::new()).collect();
+        for result in &mut results {
+            let limbs = result.data_mut().chunks_mut(n);
+            columns.iter_mut().zip(limbs).for_each(|(c, l)| c.push(l));
+        }
+        columns
+            .into_par_iter()
             .zip(limbs)
-            .for_each(|(to, &id)| {
-                let rows: Vec<(&[u32], &[u32])> = pairs
-                    .iter()
-                    .map(|(a, b)| (a.limb(a.require(id)), b.limb(b.require(id))))
-                    .collect();
-                kernels::inner_product(self.instruction_set(), self.reducer(id), to, &rows);
+            .for_each(|(mut column, &id)| {
+                for start in (0..n).step_by(block) {
+                    let range = start..start + block;
+                    for (pairs, to) in sums.iter().zip(&mut column) {
+                        let piece = |p: &'_ RnsPoly| p.require(id);
+                        let rows: Vec<(&[u32], &[u32])> = pairs
+                            .iter()
+                            .map(|(a, b)| {
+                                (
+                                    &a.limb(piece(a))[range.clone()],
+                                    &b.limb(piece(b))[range.clone()],
+                                )
+                            })
+                            .collect();
+                        let to = &mut to[range.clone()];
+                        kernels::inner_product(self.instruction_set(), self.reducer(id), to, &rows);
+                    }
+                }
             });
-        result
+        results
     }
 
     /// Two inner products sharing their left factors, as in a key switch: `(sum a b, sum a c)` over triples `(a, b, c)`, on `limbs`.
@@ -345,5 +384,38 @@ impl RingContext {
     ) {
         assert_eq!(a.form(), b.form(), "operands in different forms");
         self.each_limb(a, |id, x| f(id, x, b.limb(b.require(id))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{random_poly, small_context};
+    use super::*;
+
+    #[test]
+    fn sums_of_products_taken_together_are_those_of_single_products() {
+        let ring = small_context(10, 2);
+        let limbs = ring.all_limbs();
+        let polys: Vec<RnsPoly> = (0..6)
+            .map(|seed| random_poly(&ring, &limbs, Form::Evaluation, seed))
+            .collect();
+        // 40 pairs in all: more than one block.
+        let pairs = |from: usize, many: usize| -> Vec<(&RnsPoly, &RnsPoly)> {
+            let each = (from..from + many).map(|i| (&polys[i % 6], &polys[i * 5 % 6]));
+            each.collect()
+        };
+        let sums = [pairs(0, 12), pairs(3, 27), pairs(1, 1), Vec::new()];
+        let borrowed: Vec<&[(&RnsPoly, &RnsPoly)]> = sums.iter().map(Vec::as_slice).collect();
+        let found = ring.inner_products(&borrowed, &limbs);
+        for (pairs, found) in sums.iter().zip(&found) {
+            let mut expected = RnsPoly::zero(&ring, &limbs, Form::Evaluation);
+            for (a, b) in pairs {
+                let mut product = (*a).clone();
+                ring.mul_assign(&mut product, b);
+                ring.add_assign(&mut expected, &product);
+            }
+            assert!(found == &expected);
+            assert!(ring.inner_product(pairs, &limbs) == expected);
+        }
     }
 }
