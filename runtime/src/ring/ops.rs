@@ -171,18 +171,22 @@ impl RingContext {
             .into_par_iter()
             .zip(limbs)
             .for_each(|(mut column, &id)| {
+                let piece = |p: &RnsPoly| p.require(id);
+                let whole: Vec<Vec<(&[u32], &[u32])>> = sums
+                    .iter()
+                    .map(|pairs| {
+                        let limbs = pairs.iter();
+                        limbs
+                            .map(|(a, b)| (a.limb(piece(a)), b.limb(piece(b))))
+                            .collect()
+                    })
+                    .collect();
                 for start in (0..n).step_by(block) {
                     let range = start..start + block;
-                    for (pairs, to) in sums.iter().zip(&mut column) {
-                        let piece = |p: &'_ RnsPoly| p.require(id);
+                    for (pairs, to) in whole.iter().zip(&mut column) {
                         let rows: Vec<(&[u32], &[u32])> = pairs
                             .iter()
-                            .map(|(a, b)| {
-                                (
-                                    &a.limb(piece(a))[range.clone()],
-                                    &b.limb(piece(b))[range.clone()],
-                                )
-                            })
+                            .map(|(a, b)| (&a[range.clone()], &b[range.clone()]))
                             .collect();
                         let to = &mut to[range.clone()];
                         kernels::inner_product(self.instruction_set(), self.reducer(id), to, &rows);

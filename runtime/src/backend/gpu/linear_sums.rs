@@ -7,7 +7,7 @@ use super::keys::places;
 use super::limits::SHARED_OF_A_BLOCK;
 use super::poly::GpuPoly;
 use super::product::Layouts;
-use super::switch::DigitPlaces;
+use super::switch::{half_places, DigitPlaces};
 use crate::backend::{Backend, Decomposition, LinearProduct, LinearSource, Pairs, Rotation};
 use crate::ring::Form;
 use crate::rlwe::{RlweError, RowLimbs};
@@ -203,7 +203,8 @@ impl Gpu {
         }
         if let Some(&number) = numbers.first() {
             let (c0, c1) = sources[number].pair;
-            args.half_places = self.half_places([Some(c0), Some(c1)], limbs)?.0;
+            let places = half_places([Some(c0), Some(c1)], limbs);
+            args.half_places = self.tables().list(&places)?.0;
         }
         let factors = (&mut args.factor, &mut args.quotient);
         self.write_factors(limbs, &row.special_product, &mut args.prime, factors);

@@ -5,7 +5,7 @@ use super::core::Gpu;
 use super::device::DeviceError;
 use super::poly::GpuPoly;
 use super::product::Layouts;
-use super::switch::{DigitPlaces, Factor};
+use super::switch::{half_places, DigitPlaces, Factor};
 use crate::backend::{Pairs, Rotation};
 use crate::ring::Form;
 use crate::rlwe::{RlweError, RowLimbs};
@@ -92,7 +92,7 @@ impl Gpu {
         let DigitPlaces(places) = self.digit_places(first.digits, row)?;
         args.digit_places = self.tables().list(&places)?.0;
         let halves = [first.addends[0], Some(first.digits.original)];
-        args.half_places = self.half_places(halves, limbs)?.0;
+        args.half_places = self.tables().list(&half_places(halves, limbs))?.0;
         let factors = (&mut args.factor, &mut args.quotient);
         self.write_factors(limbs, &row.special_product, &mut args.prime, factors);
         // Held until the launch is under way.

@@ -263,20 +263,6 @@ impl Gpu {
         Ok(DigitPlaces(places))
     }
 
-    /// Where each of the limbs is in both halves of a ciphertext, as a list of the device.
-    pub(super) fn half_places(
-        &self,
-        halves: [Option<&GpuPoly>; 2],
-        limbs: &[LimbId],
-    ) -> Result<Address, DeviceError> {
-        let places = halves.into_iter().flat_map(|half| {
-            let place = move |&id: &LimbId| half.and_then(|h| h.position_of(id));
-            let places = limbs.iter().map(place);
-            places.map(|place| place.map_or(ABSENT, |p| p as u16))
-        });
-        self.tables().list(&places.collect::<Vec<_>>())
-    }
-
     /// The primes of the limbs, and for each its factor with its Shoup quotient; 0 where there is none.
     pub(super) fn write_factors(
         &self,
@@ -337,7 +323,8 @@ impl Gpu {
         }
         let DigitPlaces(digit_places) = self.digit_places(first.digits, row)?;
         args.digit_places = self.tables().list(&digit_places)?.0;
-        args.addend_places = self.half_places(first.addends, limbs)?.0;
+        let addend_places = half_places(first.addends, limbs);
+        args.addend_places = self.tables().list(&addend_places)?.0;
         let factors = (&mut args.factor, &mut args.quotient);
         self.write_factors(limbs, keyed.factors, &mut args.prime, factors);
         // Held until the launch is under way.
@@ -379,13 +366,7 @@ impl Gpu {
         };
         let grid = [blocks, limbs.len() as u32, uses.len() as u32];
         // Digits of each ciphertext and both halves of each key on every limb of QP; the addends; both halves of each product.
-        let held = |a: &GpuPoly| {
-            limbs
-                .iter()
-                .filter(|&&l| a.position_of(l).is_some())
-                .count()
-        };
-        let added: usize = first.addends.into_iter().flatten().map(held).sum::<usize>() * batch;
+        let added = addend_places.iter().filter(|&&p| p != ABSENT).count() * batch;
         let read = row.digits.len() * (batch + 2 * uses.len());
         let written = 2 * batch * uses.len() * (1 + usize::from(accumulate));
         let moves = n * (limbs.len() * (read + written) + added);
@@ -393,6 +374,16 @@ impl Gpu {
         unsafe { self.launch(&kernel, grid, threads, shared, moves, &args)? };
         Ok(())
     }
+}
+
+/// Where each of the limbs is in both halves of a ciphertext.
+pub(super) fn half_places(halves: [Option<&GpuPoly>; 2], limbs: &[LimbId]) -> Vec<u16> {
+    let places = halves.into_iter().flat_map(|half| {
+        let place = move |&id: &LimbId| half.and_then(|h| h.position_of(id));
+        let places = limbs.iter().map(place);
+        places.map(|place| place.map_or(ABSENT, |p| p as u16))
+    });
+    places.collect()
 }
 
 /// Whether a key product should do the rows of these digits in passing: the first one, if those of each ciphertext are all of one
