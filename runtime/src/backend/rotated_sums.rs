@@ -73,11 +73,7 @@ impl Cpu {
                 let id = row.extended[e];
                 let each = n + APART;
                 let mut words = Buffer::scratch(2 * each * factors.len());
-                let mut places: Vec<(&Factor<'_>, &mut [u32])> =
-                    factors.iter().zip(words.chunks_mut(2 * each)).collect();
-                // One rotation of all sources after the other: its key comes from memory once.
-                places.sort_by_key(|(factor, _)| factor.element());
-                for (factor, place) in places {
+                for (factor, place) in factors.iter().zip(words.chunks_mut(2 * each)) {
                     let (low, high) = place.split_at_mut(each);
                     factor.write(ring, &digits, row, (e, id), (&mut low[..n], &mut high[..n]));
                 }
@@ -106,14 +102,6 @@ impl Cpu {
 }
 
 impl Factor<'_> {
-    /// The exponent of the automorphism.
-    fn element(&self) -> u32 {
-        match self {
-            Factor::Still(_) => 1,
-            Factor::Moved { rotation, .. } => rotation.element.value(),
-        }
-    }
-
     /// Both halves on limb number `e` of the row's QP.
     fn write(
         &self,
