@@ -6,6 +6,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     prost_build::Config::new()
         // Ordered maps: the same message gives the same bytes.
         .btree_map(["."])
+        // Bodies are looked up.
+        .message_attribute("Body", "#[derive(Eq, Hash)]")
+        .message_attribute("Giant", "#[derive(Eq, Hash)]")
         .compile_fds(files)?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use heron_passes::ir::levelled::LevelledGraph;
 use heron_passes::ir::packed::{MatrixId, PlaintextId};
 use heron_passes::linear_siblings::families;
 use heron_schedule::base::Base;
+use heron_schedule::body::Bodies;
 use heron_schedule::client::ClientGraph;
 use heron_schedule::keys::{required_bootstraps, required_keys};
 use heron_schedule::params::ParameterSet;
@@ -92,6 +93,7 @@ struct Emitter<'a> {
     families: BTreeMap<ValueId, Vec<ValueId>>,
     next: Wire,
     instructions: Vec<Instruction>,
+    bodies: Bodies,
 }
 
 /// For each value the instruction and the number of the result that make each of its ciphertexts.
@@ -124,6 +126,7 @@ pub fn emit(
         families: families(graph),
         next: 0,
         instructions: Vec::new(),
+        bodies: Bodies::default(),
     };
     for base in options.bases {
         emitter.base(base.clone());
@@ -139,11 +142,12 @@ pub fn emit(
     if let (Some(head), Some(port)) = (options.head, outputs.first_mut()) {
         emitter.client_head(head, port);
     }
-    emitter.instructions = order::order(emitter.instructions, emitter.next);
+    emitter.instructions = order::order(emitter.instructions, &mut emitter.bodies, emitter.next);
     let places = places(&emitter);
     let client = emitter.client(options.client, &inputs);
     let mut instructions = emitter.instructions;
     let registers = registers::assign(&mut instructions);
+    let bodies = emitter.bodies.finish(&mut instructions);
     let matrices = emitter.listed;
     let (plaintexts, weights) = emitter.weights.finish();
     let layers = graph.graph.layers.iter().map(|l| proto::Layer {
@@ -171,6 +175,7 @@ pub fn emit(
         client,
         bases: weights.list_bases(options.external),
         matrices,
+        bodies,
     };
     program.keys = required_keys(&program, params.slots());
     program.bootstraps = required_bootstraps(&program);

@@ -2,6 +2,7 @@
 
 use crate::support::{repository, Folder};
 use heron_compiler::npz;
+use heron_schedule::body::giants;
 use heron_schedule::proto::instruction::Op;
 use heron_schedule::{proto::Program, Schedule};
 use serde_json::Value;
@@ -76,7 +77,8 @@ fn an_altered_weight_is_found_in_its_layer() {
                 Some(Op::Linear(op)) if i.layer == layer => Some(op),
                 _ => None,
             });
-            let term = &linear.expect("a linear step").out[0].giant[0].term[0];
+            let out = &linear.expect("a linear step").out[0];
+            let term = &giants(&program.bodies, out)[0].term[0];
             let entry = &program.plaintexts[term.plaintext as usize];
             let at = entry.offset as usize;
             for k in 0..entry.length as usize {

@@ -214,7 +214,8 @@ fn diff_is_silent_about_equal_schedules_and_names_the_layer_of_a_change() {
     let program = schedule.program().clone();
     let used = program.instructions.iter().find_map(|i| match &i.op {
         Some(heron_schedule::proto::instruction::Op::Linear(op)) => {
-            Some((i.layer, op.out[0].giant[0].term[0].plaintext))
+            let giants = heron_schedule::body::giants(&program.bodies, &op.out[0]);
+            Some((i.layer, giants[0].term[0].plaintext))
         }
         _ => None,
     });

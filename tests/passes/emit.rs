@@ -132,6 +132,36 @@ fn maps_of_one_value_are_one_instruction_and_compute_the_same() {
 }
 
 #[test]
+fn maps_of_one_shape_share_their_bodies_with_weights_of_their_own() {
+    let mut m = Model::new("stack");
+    // Matrices of so many elements are read from their base.
+    let (rows, cols) = (16, 256);
+    let x = m.input("x", rows, cols);
+    let stack = ["a", "b", "c", "d"].iter();
+    let y = stack.fold(x, |x, name| m.dense(name, x, cols));
+    let poly = m.finish(y);
+    let schedule = compile(&poly, Profile::Toy, Some(1));
+    assert!(difference(&poly, &schedule) < 1e-6);
+    let program = schedule.program();
+    let results = program.instructions.iter().filter_map(|i| match &i.op {
+        Some(Op::Linear(op)) => Some(&op.out),
+        _ => None,
+    });
+    let results: Vec<_> = results.flatten().collect();
+    let matrices: BTreeSet<u32> = results.iter().map(|out| out.matrix).collect();
+    println!(
+        "{} results, {} matrices, {} bodies",
+        results.len(),
+        matrices.len(),
+        program.bodies.len()
+    );
+    assert_eq!(
+        (results.len(), matrices.len(), program.bodies.len()),
+        (8, 4, 2)
+    );
+}
+
+#[test]
 fn maps_over_pairs_of_ciphertexts_are_folded_and_compute_the_same() {
     // Two ciphertexts of 2^11 slots each; heads wide enough for packing in two stages. Nothing is bootstrapped, so that magnitudes are free.
     let mut m = Model::new("wide");

@@ -143,7 +143,7 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
     let n = 1usize << params.log_n();
     let limbs = (extended >> (params.log_n() + 3)) as usize;
     let mut babies = vec![0u64; op.src.len()];
-    for (source, _) in baby_rotations(op, params.slots()) {
+    for (source, _) in baby_rotations(&program.bodies, op, params.slots()) {
         if let Some(count) = babies.get_mut(source as usize) {
             *count += 1;
         }
@@ -153,7 +153,7 @@ fn linear_work(op: &Linear, program: &Program, params: &ParameterSet) -> u64 {
         vector.map_or(0, |v| v.length as usize * program.batch.max(1) as usize)
     };
     let words = |p: &Product| (2 * period(p.real).max(period(p.imaginary))).min(n);
-    let sums = sums(op, params.slots());
+    let sums = sums(&program.bodies, op, params.slots());
     let sizes: Vec<GiantSize> = sums
         .iter()
         .flatten()

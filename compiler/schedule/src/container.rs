@@ -3,7 +3,7 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | magic `HERONSCH` |
-//! | 8 | 4 | version, 1 |
+//! | 8 | 4 | version, 2 |
 //! | 12 | 4 | kind: 1 schedule, 2 client |
 //! | 16 | 8 | length of the program section, which begins at 256 |
 //! | 24 | 8 | offset of the weights section, a multiple of 4096 |
@@ -37,7 +37,7 @@ pub use client::ClientSchedule;
 pub use schedule::{schedule_id, Schedule};
 
 const MAGIC: &[u8; 8] = b"HERONSCH";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 256;
 const SIGNED: usize = 168;
 /// Where the header speaks of the record.

@@ -4,8 +4,9 @@
 //! one product with p - i·p'. Results folded: results 2k and 2k+1 are real and imaginary part of one sum of products with p + i·p'.
 //! Either way plaintexts are halved, so that adding the conjugate gives the real part.    Source: design notes, 3.1.
 
+use crate::body::{all_giants, giants};
 use crate::keys::normal_step;
-use crate::proto::{linear::Folding, Linear};
+use crate::proto::{linear::Folding, Body, Linear};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// (source, rotation) × (real + i·imaginary); without either vector that part is 0. In a folded step the source is a pair's number
@@ -40,24 +41,24 @@ pub fn factors(folding: Folding) -> (f64, f64) {
 }
 
 /// Sums that a linear step makes: one per result, or per pair of results where these are folded.
-pub fn sums(op: &Linear, slots: usize) -> Vec<Sum> {
+pub fn sums(bodies: &[Body], op: &Linear, slots: usize) -> Vec<Sum> {
     let folding = folding(op);
     let together = match folding {
         Folding::Results => 2,
         Folding::None | Folding::Sources => 1,
     };
     let sum = |outs: &[crate::proto::LinearOut]| -> Sum {
-        let mut giants: Vec<(i32, Vec<Product>)> = Vec::new();
+        let mut found: Vec<(i32, Vec<Product>)> = Vec::new();
         // (number of the giant step, source, rotation) → products there.
         let mut places: BTreeMap<(usize, u32, i32), Vec<usize>> = BTreeMap::new();
         for (second, out) in outs.iter().enumerate() {
-            for giant in &out.giant {
+            for giant in giants(bodies, out) {
                 let step = normal_step(giant.step, slots);
-                let known = giants.iter().position(|(s, _)| *s == step);
+                let known = found.iter().position(|(s, _)| *s == step);
                 let at = known.filter(|_| folding != Folding::None);
                 let at = at.unwrap_or_else(|| {
-                    giants.push((step, Vec::new()));
-                    giants.len() - 1
+                    found.push((step, Vec::new()));
+                    found.len() - 1
                 });
                 for term in &giant.term {
                     let baby = normal_step(term.baby, slots);
@@ -66,7 +67,7 @@ pub fn sums(op: &Linear, slots: usize) -> Vec<Sum> {
                         Folding::Sources => (term.src / 2, term.src % 2 == 1),
                         Folding::Results => (term.src, second == 1),
                     };
-                    let products = &mut giants[at].1;
+                    let products = &mut found[at].1;
                     let same = places.entry((at, source, baby)).or_default();
                     let free = same.iter().copied().find(|p| {
                         let product = &products[*p];
@@ -93,7 +94,7 @@ pub fn sums(op: &Linear, slots: usize) -> Vec<Sum> {
                 }
             }
         }
-        giants
+        found
     };
     op.out.chunks(together).map(sum).collect()
 }
@@ -108,22 +109,20 @@ pub fn conjugations(op: &Linear) -> usize {
 }
 
 /// Distinct rotations of the (folded) sources of a linear step, as (source, normalised step), the step 0 left out.
-pub fn baby_rotations(op: &Linear, slots: usize) -> BTreeSet<(u32, i32)> {
+pub fn baby_rotations(bodies: &[Body], op: &Linear, slots: usize) -> BTreeSet<(u32, i32)> {
     let halved = match folding(op) {
         Folding::Sources => 2,
         Folding::None | Folding::Results => 1,
     };
-    term_rotations(op, slots)
+    term_rotations(bodies, op, slots)
         .into_iter()
         .map(|(source, step)| (source / halved, step))
         .collect()
 }
 
 /// Distinct rotations that the terms name, as (source, normalised step), the step 0 left out.
-pub fn term_rotations(op: &Linear, slots: usize) -> BTreeSet<(u32, i32)> {
-    op.out
-        .iter()
-        .flat_map(|out| &out.giant)
+pub fn term_rotations(bodies: &[Body], op: &Linear, slots: usize) -> BTreeSet<(u32, i32)> {
+    all_giants(bodies, op)
         .flat_map(|giant| &giant.term)
         .map(|term| (term.src, normal_step(term.baby, slots)))
         .filter(|(_, step)| *step != 0)
@@ -136,33 +135,36 @@ mod tests {
     use crate::proto::{Giant, LinearOut, Term};
 
     /// Two results of three sources, each one giant step with products at rotations 0 and 1.
-    fn step(folding: Folding) -> Linear {
+    fn step(folding: Folding) -> (Vec<Body>, Linear) {
         let term = |src, baby, plaintext| Term {
             src,
             baby,
             plaintext,
         };
-        let out = |dst, first| LinearOut {
-            matrix: 0,
-            dst,
+        let body = |first| Body {
             giant: vec![Giant {
                 step: 4,
                 term: (0..6)
                     .map(|i| term(i / 2, i as i32 % 2, first + i))
                     .collect(),
             }],
-            bias: None,
         };
-        Linear {
+        let out = |dst, body| LinearOut {
+            dst,
+            body,
+            ..LinearOut::default()
+        };
+        let op = Linear {
             src: vec![0, 1, 2],
             level_in: 3,
-            out: vec![out(3, 0), out(4, 6)],
+            out: vec![out(3, 0), out(4, 1)],
             folding: folding.into(),
-        }
+        };
+        (vec![body(0), body(6)], op)
     }
 
-    fn products(op: &Linear) -> usize {
-        let all = sums(op, 64);
+    fn products((bodies, op): &(Vec<Body>, Linear)) -> usize {
+        let all = sums(bodies, op, 64);
         all.iter().flatten().map(|(_, p)| p.len()).sum()
     }
 
@@ -171,15 +173,17 @@ mod tests {
         let [plain, sources, results] =
             [Folding::None, Folding::Sources, Folding::Results].map(step);
         assert_eq!([&plain, &sources, &results].map(products), [12, 8, 6]);
-        assert_eq!([&plain, &sources, &results].map(conjugations), [0, 2, 1]);
-        assert_eq!(baby_rotations(&plain, 64).len(), 3);
-        assert_eq!(baby_rotations(&sources, 64).len(), 2);
-        assert_eq!(sums(&results, 64).len(), 1);
+        let all = [&plain, &sources, &results];
+        assert_eq!(all.map(|(_, op)| conjugations(op)), [0, 2, 1]);
+        assert_eq!(baby_rotations(&plain.0, &plain.1, 64).len(), 3);
+        assert_eq!(baby_rotations(&sources.0, &sources.1, 64).len(), 2);
+        assert_eq!(sums(&results.0, &results.1, 64).len(), 1);
     }
 
     #[test]
     fn a_source_without_a_partner_is_real_alone() {
-        let sums = sums(&step(Folding::Sources), 64);
+        let (bodies, op) = step(Folding::Sources);
+        let sums = sums(&bodies, &op, 64);
         let last = sums[0][0].1.last().copied();
         let expected = Product {
             source: 1,

@@ -1,5 +1,6 @@
 //! Which evaluation keys a program uses, and at which levels.
 
+use crate::body::all_giants;
 use crate::folding::conjugations;
 use crate::proto::{instruction::Op, BootstrapUse, KeyUse, Program};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,7 @@ impl KeyNeeds {
         for instruction in &program.instructions {
             match &instruction.op {
                 Some(Op::Linear(op)) => {
-                    for giant in op.out.iter().flat_map(|out| &out.giant) {
+                    for giant in all_giants(&program.bodies, op) {
                         rotation(giant.step, op.level_in);
                         giant
                             .term

@@ -1,11 +1,12 @@
 //! The schedule: what compiler and runtime share.
 //!
 //! [`proto`] holds the messages, [`container`] the files, [`verify`] what must hold of them, [`recount`] what they cost, [`path`] their critical path, [`primitive`] where their
-//! time goes, [`text`] how they read, [`weights`] the plaintext vectors, [`base`] and [`matrix`] the matrices that vectors take elements of, [`keys`] the evaluation keys they need, [`params`] the parameter sets,
+//! time goes, [`text`] how they read, [`weights`] the plaintext vectors, [`base`] and [`matrix`] the matrices that vectors take elements of, [`body`] what linear maps share, [`keys`] the evaluation keys they need, [`params`] the parameter sets,
 //! [`noise`] how exact they are.
 
 pub mod atomic;
 pub mod base;
+pub mod body;
 pub mod client;
 pub mod container;
 pub mod folding;

@@ -49,8 +49,8 @@ fn case(base: Base) -> (Program, Weights) {
     });
     let op = linear(&mut program);
     op.out.iter_mut().for_each(|o| o.matrix = 1);
-    let terms = op.out.iter_mut().flat_map(|o| &mut o.giant);
-    for term in terms.flat_map(|g| &mut g.term) {
+    let giants = program.bodies.iter_mut().flat_map(|b| &mut b.giant);
+    for term in giants.flat_map(|g| &mut g.term) {
         term.plaintext = number;
     }
     (program, weights)

@@ -105,7 +105,10 @@ pub fn primitives(program: &Program, slots: usize) -> Vec<Booked> {
             let root = (index, number);
             registers.insert(register, kept.unwrap_or(Origin { root, bent: false }));
         }
-        booked(primitive, count_instruction(instruction, slots))
+        booked(
+            primitive,
+            count_instruction(&program.bodies, instruction, slots),
+        )
     })
     .collect()
 }

@@ -3,7 +3,7 @@
 use crate::folding::{baby_rotations, conjugations, folding, sums};
 use crate::keys::normal_step;
 use crate::proto::{
-    bootstrap::Kind, instruction::Op, linear::Folding, Instruction, Linear, Program,
+    bootstrap::Kind, instruction::Op, linear::Folding, Body, Instruction, Linear, Program,
 };
 
 /// Operations of one run. Key switches are `rotate + conjugate + relinearize`, bootstrapping's own excluded.
@@ -93,14 +93,14 @@ pub fn is_free_coefficient(c: f64) -> bool {
 }
 
 /// Operations of a linear step. Folding a pair of sources takes one addition, and so does each result of a conjugation.
-fn count_linear(op: &Linear, slots: usize) -> OperationCounts {
+fn count_linear(bodies: &[Body], op: &Linear, slots: usize) -> OperationCounts {
     let conjugate = conjugations(op) as u64;
     let mut c = OperationCounts {
-        rotate: baby_rotations(op, slots).len() as u64,
+        rotate: baby_rotations(bodies, op, slots).len() as u64,
         conjugate,
         ..OperationCounts::default()
     };
-    for sum in sums(op, slots) {
+    for sum in sums(bodies, op, slots) {
         let products: u64 = sum.iter().map(|(_, p)| p.len() as u64).sum();
         c.rotate += sum.iter().filter(|(step, _)| *step != 0).count() as u64;
         c.ct_pt_multiply += products;
@@ -116,12 +116,16 @@ fn count_linear(op: &Linear, slots: usize) -> OperationCounts {
     c
 }
 
-/// Operations of one instruction. `slots`: slots of a ciphertext.
-pub fn count_instruction(instruction: &Instruction, slots: usize) -> OperationCounts {
+/// Operations of one instruction of a program with these bodies. `slots`: slots of a ciphertext.
+pub fn count_instruction(
+    bodies: &[Body],
+    instruction: &Instruction,
+    slots: usize,
+) -> OperationCounts {
     let mut c = OperationCounts::default();
     match &instruction.op {
         Some(Op::Linear(op)) => {
-            c.merge(count_linear(op, slots));
+            c.merge(count_linear(bodies, op, slots));
         }
         Some(Op::Combine(op)) => {
             let adjusted = op.term.iter().filter(|t| t.level > op.level_out).count() as u64;
@@ -197,7 +201,7 @@ pub fn recount(program: &Program, slots: usize) -> Recount {
     let mut registers: std::collections::BTreeMap<u32, Held> = Default::default();
     for instruction in &program.instructions {
         let layer = instruction.layer as usize;
-        let counts = count_instruction(instruction, slots);
+        let counts = count_instruction(&program.bodies, instruction, slots);
         found.operations.merge(counts);
         if let Some(Op::Bootstrap(op)) = &instruction.op {
             let index = match op.kind() {

@@ -89,6 +89,18 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
             constant,
         })
     };
+    let body = Body {
+        giant: vec![
+            Giant {
+                step: 0,
+                term: vec![term(0, p0), term(batch, p1)],
+            },
+            Giant {
+                step: 2 * batch,
+                term: vec![term(0, p2)],
+            },
+        ],
+    };
     let instructions = vec![
         step(
             0,
@@ -109,16 +121,7 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
                 out: vec![LinearOut {
                     matrix: 0,
                     dst: 1,
-                    giant: vec![
-                        Giant {
-                            step: 0,
-                            term: vec![term(0, p0), term(batch, p1)],
-                        },
-                        Giant {
-                            step: 2 * batch,
-                            term: vec![term(0, p2)],
-                        },
-                    ],
+                    body: 0,
                     bias: Some(BiasRef { plaintext: p3 }),
                 }],
             }),
@@ -205,6 +208,7 @@ pub fn sample_program(profile: Profile) -> Result<(Program, Weights), VerifyErro
         outputs: vec![port("y", 7, 1.0)],
         instructions,
         plaintexts,
+        bodies: vec![body],
         ..Program::default()
     };
     program.keys = required_keys(&program, params.slots());

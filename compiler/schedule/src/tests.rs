@@ -2,7 +2,7 @@
 
 use crate::container::{ClientSchedule, Schedule};
 use crate::params::Profile;
-use crate::proto::{instruction::Op, Program};
+use crate::proto::{instruction::Op, Giant, Program};
 use crate::recount::{recount, OperationCounts};
 use crate::sample::{sample, sample_program};
 use crate::text::Text;
@@ -157,6 +157,31 @@ fn verify_names_what_is_wrong() {
             Box::new(|p| p.outputs[0].ciphertexts[0].element[3] = 0),
         ),
         ("no operation", Box::new(|p| p.instructions[4].op = None)),
+        (
+            "no body 7 of 1",
+            Box::new(|p| match op(p, 1) {
+                Op::Linear(l) => l.out[0].body = 7,
+                _ => unreachable!(),
+            }),
+        ),
+        (
+            "no result has body 1",
+            Box::new(|p| p.bodies.push(p.bodies[0].clone())),
+        ),
+        (
+            "linear maps of 536870912 terms",
+            Box::new(|p| {
+                let term = p.bodies[0].giant[0].term[0];
+                p.bodies[0].giant = vec![Giant {
+                    step: 0,
+                    term: vec![term; 1 << 14],
+                }];
+                match op(p, 1) {
+                    Op::Linear(l) => l.out = vec![l.out[0]; 1 << 15],
+                    _ => unreachable!(),
+                }
+            }),
+        ),
     ];
     assert_eq!(altered(|_| ()), Ok(()));
     for (expected, change) in cases {

@@ -1,8 +1,9 @@
 //! The text form of a program: for snapshots and for reading. Plaintexts are named by number, not printed.
 
+use crate::body::giants;
 use crate::folding::folding;
 use crate::proto::{
-    bootstrap::Kind, instruction::Op, linear::Folding, BiasRef, Instruction, Port, Program,
+    bootstrap::Kind, instruction::Op, linear::Folding, BiasRef, Body, Instruction, Port, Program,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -86,7 +87,7 @@ impl Display for Text<'_> {
                 }
             }
             write!(f, "  {index:03} ")?;
-            write_instruction(f, instruction)?;
+            write_instruction(f, &p.bodies, instruction)?;
             if !instruction.free.is_empty() {
                 write!(f, "  free {}", registers(&instruction.free))?;
             }
@@ -123,7 +124,11 @@ fn kind_name(kind: i32, log_slots: u32) -> String {
     }
 }
 
-fn write_instruction(f: &mut Formatter<'_>, instruction: &Instruction) -> fmt::Result {
+fn write_instruction(
+    f: &mut Formatter<'_>,
+    bodies: &[Body],
+    instruction: &Instruction,
+) -> fmt::Result {
     match &instruction.op {
         None => write!(f, "nothing"),
         Some(Op::Input(op)) => write!(
@@ -149,7 +154,7 @@ fn write_instruction(f: &mut Formatter<'_>, instruction: &Instruction) -> fmt::R
             )?;
             for out in &op.out {
                 write!(f, "\n      r{} =", out.dst)?;
-                for giant in &out.giant {
+                for giant in giants(bodies, out) {
                     let terms = giant
                         .term
                         .iter()

@@ -8,7 +8,7 @@ pub use head::{port_elements, verify_head};
 use crate::keys::{required_bootstraps, KeyNeeds};
 use crate::matrix::Matrix;
 use crate::params::{ParameterError, ParameterSet};
-use crate::proto::Program;
+use crate::proto::{instruction::Op, Body, Program};
 use crate::weights::{Weights, WeightsError};
 use head::port_error;
 use instructions::Walker;
@@ -17,6 +17,8 @@ use thiserror::Error;
 
 /// More registers than any program needs; bounds what a file can make a reader allocate.
 pub const MAX_REGISTERS: u32 = 1 << 20;
+/// More terms of linear maps than any program has, bodies counted as often as they are used: what a small file can make a reader do.
+const MAX_TERMS: usize = 1 << 28;
 /// Bounds every factor, coefficient and constant.
 const MAX_FACTOR: f64 = 1e12;
 
@@ -56,6 +58,12 @@ pub enum VerifyError {
 pub fn verify(program: &Program, weights: &Weights) -> Result<ParameterSet, VerifyError> {
     let params = verify_head(program, weights)?;
     let slots = params.slots();
+    let terms = terms(program);
+    if terms > MAX_TERMS {
+        return Err(VerifyError::Program(format!(
+            "linear maps of {terms} terms, at most {MAX_TERMS} are expected"
+        )));
+    }
     let mut walker = Walker {
         program,
         params: &params,
@@ -66,6 +74,7 @@ pub fn verify(program: &Program, weights: &Weights) -> Result<ParameterSet, Veri
         matrices: Matrix::read_all(program, weights)?,
         stored: BTreeSet::new(),
         weights,
+        used: BTreeSet::new(),
     };
     for (index, instruction) in program.instructions.iter().enumerate() {
         walker.instruction(instruction).map_err(|reason| {
@@ -76,6 +85,9 @@ pub fn verify(program: &Program, weights: &Weights) -> Result<ParameterSet, Veri
                 reason,
             }
         })?;
+    }
+    if let Some(body) = (0..program.bodies.len()).find(|b| !walker.used.contains(&(*b as u32))) {
+        return Err(VerifyError::Program(format!("no result has body {body}")));
     }
     for (number, port) in program.outputs.iter().enumerate() {
         for ciphertext in 0..port.ciphertexts.len() {
@@ -101,6 +113,19 @@ pub fn verify(program: &Program, weights: &Weights) -> Result<ParameterSet, Veri
         )));
     }
     Ok(params)
+}
+
+/// Terms of all linear maps, every body as often as it is used.
+fn terms(program: &Program) -> usize {
+    let of = |b: &Body| b.giant.iter().map(|g| g.term.len()).sum();
+    let sizes: Vec<usize> = program.bodies.iter().map(of).collect();
+    let maps = program.instructions.iter().filter_map(|i| match &i.op {
+        Some(Op::Linear(op)) => Some(op),
+        _ => None,
+    });
+    maps.flat_map(|op| &op.out)
+        .filter_map(|out| sizes.get(out.body as usize))
+        .fold(0, |sum: usize, size| sum.saturating_add(*size))
 }
 
 fn key_difference(needed: &KeyNeeds, listed: &KeyNeeds) -> String {

@@ -105,9 +105,9 @@ impl Emitter<'_> {
         });
         Ok(proto::LinearOut {
             dst,
-            giant,
             bias,
             matrix,
+            body: self.bodies.number(giant),
         })
     }
 }

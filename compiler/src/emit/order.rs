@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use heron_schedule::body::{giants, Bodies};
 use heron_schedule::proto::{self, instruction::Op, Instruction};
 use heron_schedule::recount::writes;
 
@@ -31,10 +32,14 @@ fn reads(op: &Op, f: &mut dyn FnMut(u32)) {
 }
 
 /// Cuts and orders `instructions`, whose wires are each written once before they are read. `next`: the first unused wire.
-pub fn order(instructions: Vec<Instruction>, mut next: u32) -> Vec<Instruction> {
+pub fn order(
+    instructions: Vec<Instruction>,
+    bodies: &mut Bodies,
+    mut next: u32,
+) -> Vec<Instruction> {
     let mut cut = Vec::with_capacity(instructions.len());
     for instruction in instructions {
-        split(instruction, &mut next, &mut cut);
+        split(instruction, bodies, &mut next, &mut cut);
     }
     let mut maker: BTreeMap<u32, usize> = BTreeMap::new();
     for (i, instruction) in cut.iter().enumerate() {
@@ -70,7 +75,12 @@ pub fn order(instructions: Vec<Instruction>, mut next: u32) -> Vec<Instruction> 
 }
 
 /// Appends an instruction, in parts where it makes or reads much at once.
-fn split(instruction: Instruction, next: &mut u32, out: &mut Vec<Instruction>) {
+fn split(
+    instruction: Instruction,
+    bodies: &mut Bodies,
+    next: &mut u32,
+    out: &mut Vec<Instruction>,
+) {
     let layer = instruction.layer;
     let mut push = |op: Op| {
         out.push(Instruction {
@@ -89,7 +99,7 @@ fn split(instruction: Instruction, next: &mut u32, out: &mut Vec<Instruction>) {
             }
         }
         // Pairs stay together: folded maps are cut when they are emitted.
-        Some(Op::Linear(linear)) if linear.folding == 0 => components(linear)
+        Some(Op::Linear(linear)) if linear.folding == 0 => components(linear, bodies)
             .into_iter()
             .for_each(|part| push(Op::Linear(part))),
         Some(Op::MulSum(sum)) if sum.pair.len() > PRODUCTS => {
@@ -126,9 +136,9 @@ fn split(instruction: Instruction, next: &mut u32, out: &mut Vec<Instruction>) {
 }
 
 /// A linear map as several that share no source; each keeps the sources it reads only.
-fn components(linear: proto::Linear) -> Vec<proto::Linear> {
+fn components(linear: proto::Linear, bodies: &mut Bodies) -> Vec<proto::Linear> {
     let sources_of = |out: &proto::LinearOut| -> Vec<u32> {
-        let terms = out.giant.iter().flat_map(|g| &g.term);
+        let terms = giants(bodies.list(), out).iter().flat_map(|g| &g.term);
         let mut all: Vec<u32> = terms.map(|t| t.src).collect();
         all.sort_unstable();
         all.dedup();
@@ -168,8 +178,12 @@ fn components(linear: proto::Linear) -> Vec<proto::Linear> {
         });
         let before = |s: u32| (0..s).filter(|o| find(&group, *o) == name).count() as u32;
         let places: BTreeMap<u32, u32> = sources.iter().map(|s| (*s, before(*s))).collect();
-        for term in out.giant.iter_mut().flat_map(|g| &mut g.term) {
-            term.src = places.get(&term.src).copied().unwrap_or(0);
+        if places.iter().any(|(from, to)| from != to) {
+            let mut giant = giants(bodies.list(), &out).to_vec();
+            for term in giant.iter_mut().flat_map(|g| &mut g.term) {
+                term.src = places.get(&term.src).copied().unwrap_or(0);
+            }
+            out.body = bodies.number(giant);
         }
         part.out.push(out);
     }

@@ -3,6 +3,7 @@
 
 use super::noise::{NoiseModel, NoiseStream};
 use super::{ExecError, Executor};
+use heron_schedule::body::giants;
 use heron_schedule::folding::{conjugations, term_rotations};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::Level;
@@ -167,7 +168,9 @@ impl Executor for Clear<'_> {
             0 => 0.0,
             _ => self.deviation(|n| n.key_switch(below))?,
         };
-        let steps: Vec<(u32, i32)> = term_rotations(op, slots).into_iter().collect();
+        let bodies = &self.schedule.program().bodies;
+        let steps = term_rotations(bodies, op, slots);
+        let steps: Vec<(u32, i32)> = steps.into_iter().collect();
         let babies: BTreeMap<(u32, i32), Slots> = steps
             .par_iter()
             .enumerate()
@@ -182,7 +185,7 @@ impl Executor for Clear<'_> {
             .enumerate()
             .map(|(number, out)| {
                 let mut total = vec![0.0; slots];
-                for giant in &out.giant {
+                for giant in giants(bodies, out) {
                     let mut inner = vec![0.0; slots];
                     for term in &giant.term {
                         let step = normal_step(term.baby, slots);

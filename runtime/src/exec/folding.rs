@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::ckks::linear::{GiantStep, LinearOutput, LinearTerm};
 use crate::ckks::{Ciphertext, CkksError, Evaluator, RotationStep};
 use heron_schedule::folding::{factors, folding, sums};
-use heron_schedule::proto::{linear::Folding, Linear};
+use heron_schedule::proto::{linear::Folding, Body, Linear};
 
 /// A plaintext to be encoded: factors.0 · real + i · factors.1 · imaginary.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,11 +30,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The products of a linear step on ciphertexts of `slots` slots.
-    pub fn new(op: &Linear, slots: usize) -> Plan {
+    /// The products of a linear step, of a program with these bodies, on ciphertexts of `slots` slots.
+    pub fn new(bodies: &[Body], op: &Linear, slots: usize) -> Plan {
         let mut plan = Plan::default();
         let folding = folding(op);
-        for (number, sum) in sums(op, slots).into_iter().enumerate() {
+        for (number, sum) in sums(bodies, op, slots).into_iter().enumerate() {
             // A last result without a partner is not added to its conjugate.
             let alone = folding == Folding::Results && 2 * number + 1 == op.out.len();
             let factors = factors(if alone { Folding::None } else { folding });
@@ -143,14 +143,7 @@ mod tests {
     fn step(folding: Folding) -> Linear {
         let out = |dst, matrix| LinearOut {
             dst,
-            giant: vec![Giant {
-                step: 0,
-                term: vec![Term {
-                    src: 0,
-                    baby: 1,
-                    plaintext: 5,
-                }],
-            }],
+            body: 0,
             bias: None,
             matrix,
         };
@@ -164,7 +157,14 @@ mod tests {
 
     #[test]
     fn each_result_takes_elements_of_its_own_matrix() {
-        let vectors = |folding| Plan::new(&step(folding), 64).vectors;
+        let term = vec![Term {
+            src: 0,
+            baby: 1,
+            plaintext: 5,
+        }];
+        let giant = vec![Giant { step: 0, term }];
+        let bodies = [Body { giant }];
+        let vectors = |folding| Plan::new(&bodies, &step(folding), 64).vectors;
         let apart: Vec<_> = vectors(Folding::None).iter().map(|v| v.matrices).collect();
         assert_eq!(apart, [(7, 7), (8, 8)]);
         let folded = vectors(Folding::Results);

@@ -388,7 +388,7 @@ impl<B: Transfer> Executor for Rns<'_, B> {
     fn linear(&mut self, op: &Linear, sources: &[&Self::Ct]) -> Result<Vec<Self::Ct>, ExecError> {
         let params = self.schedule.params();
         let scale = params.plaintext_scale(level(op.level_in))?;
-        let plan = Plan::new(op, params.slots());
+        let plan = Plan::new(&self.schedule.program().bodies, op, params.slots());
         let diagonals = self.diagonals(scale, &plan);
         let mut spent = LinearTimes::default();
         let pairs = folded_sources(self.evaluator, op, sources)?;

@@ -12,8 +12,8 @@ use crate::ckks::testing::Lab;
 use heron_schedule::params::{Level, Profile};
 use heron_schedule::proto::linear::Folding;
 use heron_schedule::proto::{
-    instruction::Op, BiasRef, Combine, CombineTerm, Giant, Instruction, Linear, LinearOut, Output,
-    Program, Rotate, Rotated, Term,
+    instruction::Op, BiasRef, Body, Combine, CombineTerm, Giant, Instruction, Linear, LinearOut,
+    Output, Program, Rotate, Rotated, Term,
 };
 use heron_schedule::recount::recount;
 use heron_schedule::sample::{
@@ -157,7 +157,7 @@ fn deleting_an_instruction_that_others_read_is_refused() {
 #[test]
 fn a_trace_counts_what_the_recount_counts() {
     let schedule = sample(Profile::Toy).expect("sample");
-    let mut trace = Trace::new(schedule.params());
+    let mut trace = Trace::new(schedule.params(), &schedule.program().bodies);
     walk(schedule.program(), &mut trace, &mut |_| ()).expect("traces");
     let counted = recount(schedule.program(), schedule.params().slots());
     assert_eq!(trace.operations, counted.operations);
@@ -220,11 +220,17 @@ fn mapped(folding: Folding) -> Schedule {
             step,
             term: terms.to_vec(),
         };
-        let out = |dst, giants: &[Giant], bias: Option<u32>| LinearOut {
-            matrix: 0,
-            dst,
-            giant: giants.to_vec(),
-            bias: bias.map(|plaintext| BiasRef { plaintext }),
+        let bodies = &mut p.bodies;
+        bodies.clear();
+        let mut out = |dst, giants: &[Giant], bias: Option<u32>| {
+            let giant = giants.to_vec();
+            bodies.push(Body { giant });
+            LinearOut {
+                matrix: 0,
+                dst,
+                body: bodies.len() as u32 - 1,
+                bias: bias.map(|plaintext| BiasRef { plaintext }),
+            }
         };
         let step = |op| Instruction {
             layer: 0,
@@ -292,7 +298,7 @@ fn folded_maps_decrypt_to_what_they_compute_unfolded() {
     ] {
         let schedule = mapped(folding);
         let program = schedule.program();
-        let mut trace = Trace::new(schedule.params());
+        let mut trace = Trace::new(schedule.params(), &schedule.program().bodies);
         walk(program, &mut trace, &mut |_| ()).expect("traces");
         let counted = recount(program, schedule.params().slots()).operations;
         assert_eq!(trace.operations, counted);

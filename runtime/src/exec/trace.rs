@@ -5,7 +5,7 @@ use heron_schedule::folding::{baby_rotations, conjugations, folding, sums};
 use heron_schedule::keys::normal_step;
 use heron_schedule::params::{Level, ParameterSet, Scale};
 use heron_schedule::proto::linear::Folding;
-use heron_schedule::proto::{Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
+use heron_schedule::proto::{Body, Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::recount::OperationCounts;
 
 /// A ciphertext without its content.
@@ -20,6 +20,7 @@ pub struct Traced {
 /// Follows levels and scales and counts operations as they happen.
 pub struct Trace<'a> {
     params: &'a ParameterSet,
+    bodies: &'a [Body],
     /// Operations so far.
     pub operations: OperationCounts,
     /// Lowest level of any result.
@@ -27,10 +28,11 @@ pub struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// A trace under these parameters.
-    pub fn new(params: &'a ParameterSet) -> Trace<'a> {
+    /// A trace under these parameters, of instructions whose linear maps have these bodies.
+    pub fn new(params: &'a ParameterSet, bodies: &'a [Body]) -> Trace<'a> {
         Trace {
             params,
+            bodies,
             operations: OperationCounts::default(),
             lowest: None,
         }
@@ -96,8 +98,8 @@ impl Executor for Trace<'_> {
             self.params.plaintext_scale(level)?,
             self.params.scale(level)?,
         );
-        self.operations.rotate += baby_rotations(op, slots).len() as u64;
-        for sum in sums(op, slots) {
+        self.operations.rotate += baby_rotations(self.bodies, op, slots).len() as u64;
+        for sum in sums(self.bodies, op, slots) {
             let mut products = 0;
             for (step, some) in sum {
                 products += some.len() as u64;

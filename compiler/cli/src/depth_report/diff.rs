@@ -1,7 +1,8 @@
 //! What changed between two compilations, layer by layer. Layers are matched by name.
 
 use super::units::{float, number, show};
-use heron_schedule::proto::{instruction::Op, Instruction};
+use heron_schedule::body::giants;
+use heron_schedule::proto::{instruction::Op, Body, Giant, Instruction};
 use heron_schedule::Schedule;
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
@@ -55,16 +56,18 @@ fn changes(path: &str, a: &Value, b: &Value, out: &mut Vec<Value>) {
     out.push(json!({"what": path, "a": a, "b": b}));
 }
 
-/// The instructions of a layer without register numbers, and the plaintext vectors they use, in order.
+/// The instructions of a layer without register numbers, the bodies of their linear maps and the plaintext vectors they use, in order.
 #[derive(Default, PartialEq)]
 struct Code<'a> {
     instructions: Vec<Instruction>,
+    bodies: Vec<Vec<Giant>>,
     plaintexts: Vec<&'a [u8]>,
 }
 
-/// Blanks what depends on the rest of the program: registers, numbers of plaintexts and layers.
-fn blank(instruction: &Instruction) -> (Instruction, Vec<u32>) {
+/// Blanks what depends on the rest of the program: registers, numbers of plaintexts, bodies and layers. Returns bodies and plaintexts beside.
+fn blank(instruction: &Instruction, bodies: &[Body]) -> (Instruction, Vec<Vec<Giant>>, Vec<u32>) {
     let mut i = instruction.clone();
+    let mut used = Vec::new();
     let mut plaintexts = Vec::new();
     let mut take = |number: &mut u32| plaintexts.push(std::mem::take(number));
     i.layer = 0;
@@ -76,8 +79,11 @@ fn blank(instruction: &Instruction) -> (Instruction, Vec<u32>) {
             o.src.iter_mut().for_each(|r| *r = 0);
             for out in &mut o.out {
                 out.dst = 0;
-                let terms = out.giant.iter_mut().flat_map(|g| &mut g.term);
+                let mut body = giants(bodies, out).to_vec();
+                let terms = body.iter_mut().flat_map(|g| &mut g.term);
                 terms.for_each(|t| take(&mut t.plaintext));
+                used.push(body);
+                out.body = 0;
                 out.bias.iter_mut().for_each(|b| take(&mut b.plaintext));
             }
         }
@@ -103,7 +109,7 @@ fn blank(instruction: &Instruction) -> (Instruction, Vec<u32>) {
         }
         None => {}
     }
-    (i, plaintexts)
+    (i, used, plaintexts)
 }
 
 fn code(schedule: &Schedule) -> BTreeMap<&str, Code<'_>> {
@@ -113,9 +119,10 @@ fn code(schedule: &Schedule) -> BTreeMap<&str, Code<'_>> {
         let Some(layer) = program.layers.get(instruction.layer as usize) else {
             continue;
         };
-        let (bare, plaintexts) = blank(instruction);
+        let (bare, bodies, plaintexts) = blank(instruction, &program.bodies);
         let entry = layers.entry(&layer.name).or_default();
         entry.instructions.push(bare);
+        entry.bodies.extend(bodies);
         for number in plaintexts {
             let raw = schedule.weights().raw(&program.plaintexts, number);
             entry.plaintexts.push(raw.unwrap_or(&[]));
@@ -169,7 +176,8 @@ pub fn diff(a: (&Schedule, &Value), b: (&Schedule, &Value)) -> Value {
             (Some(p), Some(q)) => f(p, q),
             (p, q) => p.is_some() != q.is_some(),
         };
-        let instructions = differs(&|p, q| p.instructions != q.instructions);
+        let instructions =
+            differs(&|p, q| (&p.instructions, &p.bodies) != (&q.instructions, &q.bodies));
         let weights = differs(&|p, q| p.plaintexts != q.plaintexts);
         if !found.is_empty() || instructions || weights {
             layers.push(json!({

@@ -140,7 +140,7 @@ impl ClientSchedule {
         if !parsed.record.bytes().is_empty() {
             return Err(malformed(path, "a client file has no record"));
         }
-        if !parsed.program.instructions.is_empty() {
+        if !parsed.program.instructions.is_empty() || !parsed.program.bodies.is_empty() {
             return Err(malformed(path, "a client file has no instructions"));
         }
         let params = verify_head(&parsed.program, &parsed.weights).map_err(|source| {

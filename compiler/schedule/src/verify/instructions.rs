@@ -1,6 +1,7 @@
 //! The instructions, in order: what each reads is there and at its level, the keys for it are listed.
 
 use super::MAX_FACTOR;
+use crate::body::giants;
 use crate::folding::conjugations;
 use crate::keys::{normal_step, KeyNeeds};
 use crate::matrix::{reach, Matrix};
@@ -32,6 +33,8 @@ pub(super) struct Walker<'a> {
     pub(super) matrices: Vec<Matrix>,
     pub(super) stored: BTreeSet<(u32, u32)>,
     pub(super) weights: &'a Weights,
+    /// Bodies that the results met so far have.
+    pub(super) used: BTreeSet<u32>,
 }
 
 impl Walker<'_> {
@@ -97,10 +100,16 @@ impl Walker<'_> {
                             Some(matrix.ok_or(format!("no matrix {m}"))?.elements())
                         }
                     };
-                    if out.giant.iter().all(|g| g.term.is_empty()) {
+                    let bodies = &self.program.bodies;
+                    if out.body as usize >= bodies.len() {
+                        return Err(format!("no body {} of {}", out.body, bodies.len()));
+                    }
+                    self.used.insert(out.body);
+                    let giants = giants(bodies, out);
+                    if giants.iter().all(|g| g.term.is_empty()) {
                         return Err(format!("no term for register {}", out.dst));
                     }
-                    for giant in &out.giant {
+                    for giant in giants {
                         self.rotation(giant.step, op.level_in)?;
                         for term in &giant.term {
                             if term.src as usize >= op.src.len() {

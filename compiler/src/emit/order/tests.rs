@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use heron_schedule::body::all_giants;
+
 use super::*;
 
 fn instruction(op: Op) -> Instruction {
@@ -11,8 +13,9 @@ fn instruction(op: Op) -> Instruction {
 }
 
 /// Attention over `tokens` tokens as bundles: all rotations, then all products, then one map of groups of 16.
-fn attention(tokens: u32) -> (Vec<Instruction>, u32) {
+fn attention(tokens: u32) -> (Vec<Instruction>, Bodies, u32) {
     let mut program = Vec::new();
+    let mut bodies = Bodies::default();
     for dst in 0..2 {
         program.push(instruction(Op::Input(proto::Input {
             port: dst,
@@ -55,16 +58,16 @@ fn attention(tokens: u32) -> (Vec<Instruction>, u32) {
             .map(|g| proto::LinearOut {
                 matrix: 0,
                 dst: result(g),
-                giant: vec![proto::Giant {
+                body: bodies.number(vec![proto::Giant {
                     step: 0,
                     term: (0..16)
                         .map(|i| proto::Term {
                             src: 16 * g + i,
                             baby: 0,
-                            plaintext: 16 * g + i,
+                            plaintext: i,
                         })
                         .collect(),
-                }],
+                }]),
                 bias: None,
             })
             .collect(),
@@ -76,7 +79,7 @@ fn attention(tokens: u32) -> (Vec<Instruction>, u32) {
             src: result(g),
         })));
     }
-    (program, result(groups))
+    (program, bodies, result(groups))
 }
 
 /// Insists that every wire is written once, before it is read; returns the most alive at once.
@@ -109,23 +112,23 @@ fn most_alive(program: &[Instruction]) -> usize {
 
 #[test]
 fn attention_keeps_one_group_alive_instead_of_all_tokens() {
-    let (bundles, next) = attention(128);
+    let (bundles, mut bodies, next) = attention(128);
     let before = most_alive(&bundles);
-    let after = most_alive(&order(bundles, next));
+    let after = most_alive(&order(bundles, &mut bodies, next));
     println!("{before} ciphertexts alive before, {after} after (bound 60)");
     assert!(before > 128 && after <= 60);
 }
 
 #[test]
 fn what_is_computed_stays() {
-    let (bundles, next) = attention(32);
-    let count = |program: &[Instruction]| {
+    let (bundles, mut bodies, next) = attention(32);
+    let count = |program: &[Instruction], bodies: &Bodies| {
         let (mut products, mut terms, mut rotations) = (Vec::new(), Vec::new(), Vec::new());
         for op in program.iter().filter_map(|x| x.op.as_ref()) {
             match op {
                 Op::MulSum(m) => products.extend(m.pair.iter().map(|p| (p.a, p.b))),
                 Op::Linear(l) => {
-                    for t in l.out.iter().flat_map(|o| &o.giant).flat_map(|g| &g.term) {
+                    for t in all_giants(bodies.list(), l).flat_map(|g| &g.term) {
                         terms.push((l.src[t.src as usize], t.plaintext));
                     }
                 }
@@ -138,8 +141,12 @@ fn what_is_computed_stays() {
         rotations.sort_unstable();
         (products, terms, rotations)
     };
-    let before = count(&bundles);
-    assert_eq!(before, count(&order(bundles, next)));
+    let before = count(&bundles, &bodies);
+    let ordered = order(bundles, &mut bodies, next);
+    assert_eq!(before, count(&ordered, &bodies));
+    // Cut apart, both groups multiply the first to the last of their own sources alike.
+    let mut ordered = ordered;
+    assert_eq!(bodies.finish(&mut ordered).len(), 1);
 }
 
 #[test]
@@ -172,7 +179,7 @@ fn a_long_sum_of_products_becomes_parts_and_their_sum() {
     let program: Vec<Instruction> = inputs
         .chain([instruction(sum), instruction(output)])
         .collect();
-    let found = order(program, 5);
+    let found = order(program, &mut Bodies::default(), 5);
     let sums: Vec<&proto::MulSum> = found
         .iter()
         .filter_map(|i| match &i.op {
