@@ -112,7 +112,7 @@ fn full_size_pythia_1_4b_compiles_and_is_right_in_the_clear() {
     );
 }
 
-/// Measured on two cores with AVX2: 1,218 s, 14.5 GiB, relative error 2.9e-4 (`docs/large-models.md`).
+/// Measured on two cores with AVX2: 685 s, 14.5 GiB, relative error 2.6e-4 (`docs/large-models.md`).
 #[test]
 #[ignore = "half an hour and 18 GiB; needs models of models/large in HERON_FULL_SIZE"]
 fn full_size_roberta_base_runs_encrypted() {
