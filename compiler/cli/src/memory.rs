@@ -11,6 +11,7 @@ use heron_schedule::params::{Level, ParameterSet};
 use heron_schedule::proto::instruction::Op;
 use heron_schedule::proto::linear::Folding;
 use heron_schedule::proto::{Instruction, Linear, Program};
+use heron_schedule::recount::writes;
 use std::collections::BTreeMap;
 
 /// The program with its libraries, its heap with what lies unused in it, and the schedule. Measured: a run without encryption.
@@ -42,7 +43,7 @@ fn polynomials(program: &Program, params: &ParameterSet, bootstrapping: &Footpri
     let mut kept = Kept::default();
     let mut most = 0;
     for instruction in &program.instructions {
-        for (register, level) in written(instruction) {
+        for (register, level) in writes(instruction) {
             if let Some(size) = held.get_mut(register as usize) {
                 alive -= std::mem::replace(size, pair(params, level, 0));
                 alive += *size;
@@ -91,22 +92,6 @@ fn pair(params: &ParameterSet, level: u32, more: usize) -> u64 {
     let level = Level(u8::try_from(level).unwrap_or(u8::MAX));
     let limbs = params.limbs(level).map_or(0, <[_]>::len) + more;
     (8 * limbs as u64) << params.log_n()
-}
-
-/// Registers an instruction writes, with the level of what it writes.
-fn written(instruction: &Instruction) -> Vec<(u32, u32)> {
-    match &instruction.op {
-        Some(Op::Input(op)) => vec![(op.dst, op.level)],
-        Some(Op::Linear(op)) => {
-            let below = op.level_in.saturating_sub(1);
-            op.out.iter().map(|o| (o.dst, below)).collect()
-        }
-        Some(Op::Combine(op)) => vec![(op.dst, op.level_out)],
-        Some(Op::MulSum(op)) => vec![(op.dst, op.level_in.saturating_sub(1))],
-        Some(Op::Rotate(op)) => op.out.iter().map(|o| (o.dst, op.level)).collect(),
-        Some(Op::Bootstrap(op)) => op.dst.iter().map(|&d| (d, op.level_out)).collect(),
-        Some(Op::Output(_)) | None => Vec::new(),
-    }
 }
 
 /// What an instruction works on besides registers, one thing after the other.
