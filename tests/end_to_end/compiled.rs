@@ -41,7 +41,7 @@ fn the_report_counts_what_an_execution_does() {
         .ok()
         .json();
     let schedule = Schedule::open(&folder.path("toy.heron")).expect("opens");
-    let mut trace = Trace::new(schedule.params(), &schedule.program().bodies);
+    let mut trace = Trace::new(&schedule);
     walk(schedule.program(), &mut trace, &mut |_| ()).expect("traces");
     let counted = trace.operations;
     let expected = [

@@ -51,17 +51,17 @@ impl Bodies {
     }
 
     /// The bodies that the instructions use, in the order of their first use, and the instructions with these numbers.
-    pub fn finish(self, instructions: &mut [Instruction]) -> Vec<Body> {
-        let mut bodies: Vec<Option<Body>> = self.list.into_iter().map(Some).collect();
-        let mut renamed: HashMap<u32, u32> = HashMap::new();
+    pub fn finish(mut self, instructions: &mut [Instruction]) -> Vec<Body> {
+        let mut numbers = vec![None; self.list.len()];
         let mut used = Vec::new();
         for out in results(instructions) {
-            let place = bodies.get_mut(out.body as usize).and_then(Option::take);
-            if let Some(body) = place {
-                renamed.insert(out.body, used.len() as u32);
-                used.push(body);
+            let old = out.body as usize;
+            if let (Some(number), Some(body)) = (numbers.get_mut(old), self.list.get_mut(old)) {
+                out.body = *number.get_or_insert_with(|| {
+                    used.push(std::mem::take(body));
+                    used.len() as u32 - 1
+                });
             }
-            out.body = renamed.get(&out.body).copied().unwrap_or(u32::MAX);
         }
         used
     }

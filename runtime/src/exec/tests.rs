@@ -157,7 +157,7 @@ fn deleting_an_instruction_that_others_read_is_refused() {
 #[test]
 fn a_trace_counts_what_the_recount_counts() {
     let schedule = sample(Profile::Toy).expect("sample");
-    let mut trace = Trace::new(schedule.params(), &schedule.program().bodies);
+    let mut trace = Trace::new(&schedule);
     walk(schedule.program(), &mut trace, &mut |_| ()).expect("traces");
     let counted = recount(schedule.program(), schedule.params().slots());
     assert_eq!(trace.operations, counted.operations);
@@ -298,7 +298,7 @@ fn folded_maps_decrypt_to_what_they_compute_unfolded() {
     ] {
         let schedule = mapped(folding);
         let program = schedule.program();
-        let mut trace = Trace::new(schedule.params(), &schedule.program().bodies);
+        let mut trace = Trace::new(&schedule);
         walk(program, &mut trace, &mut |_| ()).expect("traces");
         let counted = recount(program, schedule.params().slots()).operations;
         assert_eq!(trace.operations, counted);

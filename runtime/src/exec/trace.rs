@@ -7,6 +7,7 @@ use heron_schedule::params::{Level, ParameterSet, Scale};
 use heron_schedule::proto::linear::Folding;
 use heron_schedule::proto::{Body, Bootstrap, Combine, Input, Linear, MulSum, Output, Rotate};
 use heron_schedule::recount::OperationCounts;
+use heron_schedule::Schedule;
 
 /// A ciphertext without its content.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,11 +29,11 @@ pub struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// A trace under these parameters, of instructions whose linear maps have these bodies.
-    pub fn new(params: &'a ParameterSet, bodies: &'a [Body]) -> Trace<'a> {
+    /// A trace of this schedule's instructions.
+    pub fn new(schedule: &'a Schedule) -> Trace<'a> {
         Trace {
-            params,
-            bodies,
+            params: schedule.params(),
+            bodies: &schedule.program().bodies,
             operations: OperationCounts::default(),
             lowest: None,
         }

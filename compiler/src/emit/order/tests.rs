@@ -142,10 +142,9 @@ fn what_is_computed_stays() {
         (products, terms, rotations)
     };
     let before = count(&bundles, &bodies);
-    let ordered = order(bundles, &mut bodies, next);
+    let mut ordered = order(bundles, &mut bodies, next);
     assert_eq!(before, count(&ordered, &bodies));
     // Cut apart, both groups multiply the first to the last of their own sources alike.
-    let mut ordered = ordered;
     assert_eq!(bodies.finish(&mut ordered).len(), 1);
 }
 
