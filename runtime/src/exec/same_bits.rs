@@ -201,9 +201,25 @@ fn sets_of_the_machine() -> Vec<InstructionSet> {
         }
         if wide && is_x86_feature_detected!("avx512ifma") {
             sets.push(InstructionSet::Avx512Ifma);
+            if has_matrix_unit() {
+                sets.push(InstructionSet::Avx512Amx);
+            }
         }
     }
     sets
+}
+
+/// Whether the processor says that it has AMX for bytes and the system that it supports its registers (`ARCH_GET_XCOMP_SUPP`, bit 18).
+#[cfg(target_arch = "x86_64")]
+fn has_matrix_unit() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut supported = 0u64;
+    #[cfg(target_os = "linux")]
+    // SAFETY: the system writes one word.
+    unsafe {
+        libc::syscall(libc::SYS_arch_prctl, 0x1021, &raw mut supported);
+    }
+    flags.contains(" amx_int8") && supported & 1 << 18 != 0
 }
 
 #[test]

@@ -13,6 +13,8 @@ use super::error::RingError;
 use super::matrix;
 use super::poly::{Form, RnsPoly};
 use super::simd::Reducer;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::Tiles;
 use crate::arith::Modulus;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ pub struct Extension {
     /// `round(2^57 / q_i)`, below 2^57.
     pub(crate) reciprocal: Vec<u64>,
     pub(crate) columns: Vec<Column>,
+    /// The columns as a matrix unit reads them, where there is one and it pays.
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<Tiles>,
 }
 
 /// How one target prime `p` receives the sum.
@@ -84,7 +89,7 @@ impl Extension {
             .iter()
             .map(|&q| ((1u64 << QUOTIENT_BITS) + u64::from(q) / 2) / u64::from(q))
             .collect();
-        let columns = target
+        let columns: Vec<Column> = target
             .iter()
             .map(|&l| {
                 let modulus = *context.modulus(l);
@@ -117,6 +122,8 @@ impl Extension {
         Ok(Self {
             source: source.to_vec(),
             cofactor_inverse,
+            #[cfg(target_arch = "x86_64")]
+            tiles: Tiles::new(context.instruction_set(), &columns),
             reciprocal,
             columns,
         })
@@ -142,6 +149,11 @@ impl Extension {
 
     /// Writes the target rows, N words each, from the source rows times [`Extension::source_factors`].
     pub(crate) fn run(&self, context: &RingContext, scaled: &[&[u32]], target: &mut [u32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tiles) = &self.tiles {
+            tiles.run(&self.reciprocal, scaled, target, context.degree());
+            return;
+        }
         matrix::run(
             context.instruction_set(),
             &self.reciprocal,
@@ -277,6 +289,50 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// `cases`: numbers of source and of target limbs.
+    fn assert_sets_extend_alike(log_n: u32, cases: &[(usize, usize)]) {
+        use super::super::testing::sheet_primes;
+        use super::super::{InstructionSet, Words};
+        let primes: Vec<u32> = sheet_primes().into_iter().step_by(4).take(60).collect();
+        let contexts: Vec<_> = InstructionSet::all_available()
+            .into_iter()
+            .map(|set| RingContext::with_instruction_set(log_n, &primes, set).unwrap())
+            .collect();
+        let l = contexts[0].all_limbs();
+        for &(k, targets) in cases {
+            for divided in [false, true] {
+                let (source, target) = (&l[..k], &l[k..k + targets]);
+                let a = random_poly(&contexts[0], source, Form::Coefficient, k as u64);
+                let rows: Vec<&[u32]> = (0..k).map(|i| a.limb(i)).collect();
+                let extend = |context: &std::sync::Arc<RingContext>| {
+                    let mut to = Words::zeroed(targets << log_n);
+                    let tables = context.extension_of(source, target, divided).unwrap();
+                    tables.run(context, &rows, &mut to);
+                    to
+                };
+                let expected = extend(&contexts[0]);
+                for context in &contexts[1..] {
+                    let set = context.instruction_set();
+                    let alike = *extend(context) == *expected;
+                    assert!(alike, "{set:?}, {k} to {targets}, {divided}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_extends_any_number_of_limbs_alike() {
+        // Rows of sixteen and what is left; as many sources as a tile of bytes takes, one less and one more.
+        let around = [(8, 16), (9, 17), (14, 33), (15, 43), (16, 43)];
+        assert_sets_extend_alike(10, &around);
+        assert_sets_extend_alike(10, &[(1, 20), (7, 1), (20, 40)]);
+    }
+
+    #[test]
+    fn every_instruction_set_extends_past_the_caches_alike() {
+        assert_sets_extend_alike(14, &[(15, 43)]);
     }
 
     #[test]

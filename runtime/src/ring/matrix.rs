@@ -5,16 +5,28 @@
 
 use super::extension::{Column, QUOTIENT_BITS};
 use super::simd::{with_vectors, InstructionSet, Vector};
+use super::words::Words;
 use rayon::prelude::*;
 
 /// Coefficients per block.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// The start of the target rows; blocks write disjoint columns of them.
 #[derive(Clone, Copy)]
-struct Target(*mut u32);
+pub(super) struct Target(pub *mut u32);
 // SAFETY: every block writes its own columns and nobody reads before all are done.
 unsafe impl Sync for Target {}
+
+/// Calls `each` with a scratch of so many words, on a cache line, and the start of a block: for all blocks of `n` coefficients, in parallel.
+pub(super) fn blocks(n: usize, scratch: usize, each: impl Fn(*mut u32, usize) + Sync) {
+    (0..n / BLOCK)
+        .into_par_iter()
+        .with_min_len(4)
+        .for_each_init(
+            || Words::zeroed(scratch),
+            |scratch, block| each(scratch.as_mut_ptr(), block * BLOCK),
+        );
+}
 
 /// `target[t][j] = (u_j correction_t + sum_i y_ij weight_ti) 2^-32 mod p_t`, with `u = floor(1/2 + sum_i y_i reciprocal_i / 2^57)`.
 pub(super) fn run(
@@ -31,59 +43,38 @@ pub(super) fn run(
         reciprocals.len() == source.len()
             && columns.iter().all(|c| c.weights.len() == source.len())
     );
-    let k = source.len();
     let target = Target(target.as_mut_ptr());
     let target = &target;
-    (0..n / BLOCK)
-        .into_par_iter()
-        .with_min_len(4)
-        .for_each_init(
-            // The residues, and the quotients after them.
-            || vec![0u32; (k + 1) * BLOCK],
-            |scaled, block| {
-                let (start, to, scaled) = (block * BLOCK, target.0, scaled.as_mut_ptr());
-                with_vectors!(
-                    set,
-                    fn kernel<V>(
-                        start: usize,
-                        n: usize,
-                        reciprocals: &[u64],
-                        columns: &[Column],
-                        source: &[&[u32]],
-                        scaled: *mut u32,
-                        to: *mut u32,
-                    ) {
-                        // SAFETY: rows have n words and the block lies inside them; the scratch has a row per source limb and one more.
-                        unsafe {
-                            quotients::<V>(start, reciprocals, source, scaled);
-                            let mut t = 0;
-                            while t + 4 <= columns.len() {
-                                sums::<V, 4>(
-                                    start,
-                                    n,
-                                    source.len(),
-                                    &columns[t..],
-                                    scaled,
-                                    to.add(t * n),
-                                );
-                                t += 4;
-                            }
-                            while t < columns.len() {
-                                sums::<V, 1>(
-                                    start,
-                                    n,
-                                    source.len(),
-                                    &columns[t..],
-                                    scaled,
-                                    to.add(t * n),
-                                );
-                                t += 1;
-                            }
-                        }
+    // The residues, and the quotients after them.
+    blocks(n, (source.len() + 1) * BLOCK, |scaled, start| {
+        let to = target.0;
+        with_vectors!(
+            set,
+            fn kernel<V>(
+                start: usize,
+                n: usize,
+                reciprocals: &[u64],
+                columns: &[Column],
+                source: &[&[u32]],
+                scaled: *mut u32,
+                to: *mut u32,
+            ) {
+                // SAFETY: rows have n words and the block lies inside them; the scratch has a row per source limb and one more.
+                unsafe {
+                    quotients::<V>(start, reciprocals, source, scaled);
+                    let mut t = 0;
+                    while t + 4 <= columns.len() {
+                        sums::<V, 4>(start, n, source.len(), &columns[t..], scaled, to.add(t * n));
+                        t += 4;
                     }
-                )
-            },
-        );
+                    while t < columns.len() {
+                        sums::<V, 1>(start, n, source.len(), &columns[t..], scaled, to.add(t * n));
+                        t += 1;
+                    }
+                }
+            }
+        )
+    });
 }
 
 /// Gathers the residues of one block and finds its quotients.
@@ -91,7 +82,7 @@ pub(super) fn run(
 /// # Safety
 /// As in [`run`]; the instruction set is present.
 #[inline(always)]
-unsafe fn quotients<V: Vector>(
+pub(super) unsafe fn quotients<V: Vector>(
     start: usize,
     reciprocals: &[u64],
     source: &[&[u32]],

@@ -20,6 +20,8 @@ pub mod rescale;
 pub mod sampling;
 mod simd;
 mod sparse;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 pub mod words;
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ macro_rules! dispatched {
                 InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx512 | InstructionSet::Avx512Ifma => unsafe { avx512($($arg),*) },
+                set if set.is_avx512() => unsafe { avx512($($arg),*) },
                 _ => $body($($arg),*),
             }
         }

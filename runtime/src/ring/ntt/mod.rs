@@ -79,7 +79,7 @@ impl NttTable {
         let n_inverse = modulus.inv(n as u32)?;
         let kind = match set {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Ifma | InstructionSet::Avx512 | InstructionSet::Avx2 => {
+            set if set != InstructionSet::Portable => {
                 Kind::Vector(Box::new(VectorTable::new(modulus, &powers, n_inverse, set)))
             }
             _ => Kind::Portable(
@@ -192,9 +192,9 @@ mod vector {
                 }
             }
             inner.push(0);
-            let wide = match set {
-                InstructionSet::Avx512Ifma => ifma::WideTwiddles::new(modulus, powers),
-                _ => None,
+            let wide = match set.has_ifma() {
+                true => ifma::WideTwiddles::new(modulus, powers),
+                false => None,
             };
             Self {
                 set,

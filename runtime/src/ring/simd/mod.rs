@@ -4,6 +4,8 @@
 //! Every set computes the same canonical residues.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -41,15 +43,15 @@ pub enum InstructionSet {
     Avx512,
     /// The same, and 52-bit multiply-adds (IFMA) in transforms.
     Avx512Ifma,
+    /// The same, and the matrix unit (AMX, tiles of 8-bit products) in basis extensions.
+    Avx512Amx,
 }
 
 impl InstructionSet {
     /// The widest set this machine has.
     pub fn detect() -> Self {
-        [Self::Avx512Ifma, Self::Avx512, Self::Avx2]
-            .into_iter()
-            .find(|set| set.is_available())
-            .unwrap_or(Self::Portable)
+        let available = Self::all_available().pop();
+        available.unwrap_or(Self::Portable)
     }
 
     /// Whether this machine has the set.
@@ -69,6 +71,8 @@ impl InstructionSet {
             Self::Avx512Ifma => {
                 Self::Avx512.is_available() && is_x86_feature_detected!("avx512ifma")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Amx => Self::Avx512Ifma.is_available() && amx::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -76,7 +80,17 @@ impl InstructionSet {
 
     /// Whether vectors have 512 bits.
     pub(crate) fn is_avx512(self) -> bool {
-        matches!(self, Self::Avx512 | Self::Avx512Ifma)
+        matches!(self, Self::Avx512 | Self::Avx512Ifma | Self::Avx512Amx)
+    }
+
+    /// Whether 52-bit multiply-adds are there.
+    pub(crate) fn has_ifma(self) -> bool {
+        matches!(self, Self::Avx512Ifma | Self::Avx512Amx)
+    }
+
+    /// Whether there is a matrix unit.
+    pub(crate) fn has_tiles(self) -> bool {
+        self == Self::Avx512Amx
     }
 
     /// Sums of products that registers hold beside the factors.
@@ -88,12 +102,16 @@ impl InstructionSet {
         }
     }
 
-    /// Every set this machine has, for tests that compare them.
+    /// Every set this machine has, the widest last, for tests that compare them.
     pub fn all_available() -> Vec<Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Ifma]
-            .into_iter()
-            .filter(|set| set.is_available())
-            .collect()
+        let all = [
+            Self::Portable,
+            Self::Avx2,
+            Self::Avx512,
+            Self::Avx512Ifma,
+            Self::Avx512Amx,
+        ];
+        all.into_iter().filter(|set| set.is_available()).collect()
     }
 }
 
@@ -217,7 +235,7 @@ macro_rules! with_vectors {
         match $set {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `InstructionSet` in a context is an available one; bounds are checked by the caller.
-            $crate::ring::simd::InstructionSet::Avx512 | $crate::ring::simd::InstructionSet::Avx512Ifma => unsafe { avx512($($arg),*) },
+            set if set.is_avx512() => unsafe { avx512($($arg),*) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             $crate::ring::simd::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
