@@ -98,6 +98,14 @@ impl Rescale {
         }
     }
 
+    /// The values of a limb's corrections, from their coefficients.
+    fn evaluate(&self, context: &RingContext, id: LimbId, from: &[u32], to: &mut [u32]) {
+        match &self.extension {
+            Some(_) => context.ntt_table(id).forward_from(from, to),
+            None => to.fill(0),
+        }
+    }
+
     /// Finishes one limb: from its correction to the quotient, `value` being what is divided on that limb (not read where it enters).
     fn finish(
         &self,
@@ -269,21 +277,20 @@ impl RingContext {
             .enumerate()
             .for_each(|(position, (low, high))| {
                 let (id, from) = (lo[position], at(position));
-                tables.finish(self, (position, id), None, None, low);
-                tables.finish(self, (position, id), None, None, high);
                 if !apart {
+                    tables.finish(self, (position, id), None, None, low);
+                    tables.finish(self, (position, id), None, None, high);
                     let corrections = None;
                     keep(id, Kept { from, corrections }, (low, high));
                     return;
                 }
-                // Made in a place that stays in the second-level cache, then copied over the corrections, which are there as well: a result
-                // of its own would pass through memory once more.
-                let mut made = Buffer::scratch(2 * n);
-                let (first, second) = made.split_at_mut(n);
-                let corrections = Some([&*low, &*high]);
-                keep(id, Kept { from, corrections }, (first, second));
-                low.copy_from_slice(first);
-                high.copy_from_slice(second);
+                // Values stay in the second-level cache until the limb is made where the coefficients were.
+                let mut values = Buffer::scratch(2 * n);
+                let (first, second) = values.split_at_mut(n);
+                tables.evaluate(self, id, low, first);
+                tables.evaluate(self, id, high, second);
+                let corrections = Some([&*first, &*second]);
+                keep(id, Kept { from, corrections }, (low, high));
             });
         Ok(corrections)
     }

@@ -277,27 +277,31 @@ fn plans(n: usize) -> Option<[u32; 4]> {
     (fine && passes[0] > 0).then_some(passes)
 }
 
-/// Coefficients to values, in place.
+/// Coefficients of `n` words at `from` to values at `to`.
 ///
 /// # Safety
-/// The instruction set is present.
+/// Both point to `n` words; the instruction set is present.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-pub(super) unsafe fn forward(table: &VectorTable, wide: &WideTwiddles, a: &mut [u32]) {
-    let n = a.len();
+pub(super) unsafe fn forward(
+    table: &VectorTable,
+    wide: &WideTwiddles,
+    from: *const u32,
+    to: *mut u32,
+    n: usize,
+) {
     assert_eq!(n, table.squares << 8);
     let first = wide.passes[0];
     let length = n >> first;
     let mut scratch = Buffer::scratch(2 * (length + PAD) * (1 << first) + 16);
     let start = scratch.as_ptr().align_offset(64).min(16);
     let scratch: *mut u64 = scratch[start..].as_mut_ptr().cast();
-    let a = a.as_mut_ptr();
     // SAFETY: every pass and square stays inside the n words and the scratch; compiled with the set.
     unsafe {
         let constants = Constants::<Avx512>::new(table);
         match first {
-            4 => first16(a, scratch, length, wide),
-            3 => first8(a, scratch, length, wide),
-            _ => first4(a, scratch, length, wide),
+            4 => first16(from, scratch, length, wide),
+            3 => first8(from, scratch, length, wide),
+            _ => first4(from, scratch, length, wide),
         }
         for block in 0..1usize << first {
             let base = scratch.add(block * (length + PAD));
@@ -316,7 +320,7 @@ pub(super) unsafe fn forward(table: &VectorTable, wide: &WideTwiddles, a: &mut [
             }
             for i in 0..count {
                 let number = block * count + i;
-                let to = a.add(number << 8);
+                let to = to.add(number << 8);
                 forward_square(base.add(i << 8), to, number, table, wide, &constants);
             }
         }

@@ -101,7 +101,28 @@ impl NttTable {
                 portable::forward(&self.modulus, twiddles, a);
             }
             #[cfg(target_arch = "x86_64")]
-            Kind::Vector(table) => table.forward(a),
+            Kind::Vector(table) => {
+                let (a, length) = (a.as_mut_ptr(), a.len());
+                // SAFETY: one buffer of that length, read before it is written.
+                unsafe { table.forward(a, a, length) }
+            }
+        }
+    }
+
+    /// Coefficients to values, from one buffer to another.
+    pub fn forward_from(&self, from: &[u32], to: &mut [u32]) {
+        assert_eq!(from.len(), to.len());
+        match &self.kind {
+            Kind::Portable(..) => {
+                to.copy_from_slice(from);
+                self.forward(to);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vector(table) => {
+                let (from, to, length) = (from.as_ptr(), to.as_mut_ptr(), to.len());
+                // SAFETY: two buffers of that length.
+                unsafe { table.forward(from, to, length) }
+            }
         }
     }
 
@@ -218,25 +239,29 @@ mod vector {
             unsafe { Remainder::new(&self.multiples, self.reducer.q) }
         }
 
-        pub(super) fn forward(&self, a: &mut [u32]) {
+        /// The forward transform of `n` words at `from`, to `to`.
+        ///
+        /// # Safety
+        /// Both point to `n` words; they are the same or do not overlap.
+        pub(super) unsafe fn forward(&self, from: *const u32, to: *mut u32, n: usize) {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-            unsafe fn avx512(table: &VectorTable, a: &mut [u32]) {
-                // SAFETY: compiled with the set.
-                unsafe { forward::<Avx512>(table, a) }
+            unsafe fn avx512(table: &VectorTable, from: *const u32, to: *mut u32, n: usize) {
+                // SAFETY: compiled with the set; pointers as promised.
+                unsafe { forward::<Avx512>(table, from, to, n) }
             }
             #[target_feature(enable = "avx2")]
-            unsafe fn avx2(table: &VectorTable, a: &mut [u32]) {
-                // SAFETY: compiled with the set.
-                unsafe { forward::<Avx2>(table, a) }
+            unsafe fn avx2(table: &VectorTable, from: *const u32, to: *mut u32, n: usize) {
+                // SAFETY: compiled with the set; pointers as promised.
+                unsafe { forward::<Avx2>(table, from, to, n) }
             }
-            // SAFETY: tables are only built for available instruction sets.
+            // SAFETY: tables are only built for available instruction sets; pointers as promised.
             unsafe {
                 if let Some(wide) = &self.wide {
-                    ifma::forward(self, wide, a)
+                    ifma::forward(self, wide, from, to, n)
                 } else if self.set.is_avx512() {
-                    avx512(self, a)
+                    avx512(self, from, to, n)
                 } else {
-                    avx2(self, a)
+                    avx2(self, from, to, n)
                 }
             }
         }
@@ -292,11 +317,9 @@ mod vector {
     }
 
     #[inline(always)]
-    unsafe fn forward<V: Square>(table: &VectorTable, a: &mut [u32]) {
-        let n = a.len();
+    unsafe fn forward<V: Square>(table: &VectorTable, from: *const u32, to: *mut u32, n: usize) {
         assert_eq!(n, table.squares << (2 * V::LOG));
         let passes = plan(n.ilog2() - 2 * V::LOG, V::PASS);
-        let a = a.as_mut_ptr();
         // SAFETY: every pass and square stays inside the n words; the caller has the instruction set.
         unsafe {
             let c = Constants::<V>::new(table);
@@ -309,20 +332,23 @@ mod vector {
             };
             let fold = step(passes[0]);
             if passes[0] > 0 {
-                forward_pass::<V>(a, n, passes[0], 1, table, fold);
+                forward_pass::<V>(from, to, n, passes[0], 1, table, fold);
+            } else {
+                std::ptr::copy(from, to, n);
             }
             let folds: [bool; 3] = [step(passes[1]), step(passes[2]), step(passes[3])];
             let fold_square = step(V::LOG);
             // After the first pass the blocks are independent: finish each while it is in the first-level cache.
             let length = n >> passes[0];
             for block in 0..1usize << passes[0] {
-                let base = a.add(block * length);
+                let base = to.add(block * length);
                 let (mut count, mut size) = (1usize, length);
                 let mut root = (1usize << passes[0]) + block;
                 for (&stages, &fold) in passes[1..].iter().zip(&folds) {
                     if stages > 0 {
                         for i in 0..count {
                             forward_pass::<V>(
+                                base.add(i * size),
                                 base.add(i * size),
                                 size,
                                 stages,

@@ -161,15 +161,15 @@ macro_rules! define_passes {
     ($rows:tt, $forward:ident, $inverse:ident; $($k:literal)*) => {
         /// One forward pass over a block of `rows * stride` words.
         #[inline(always)]
-        unsafe fn $forward<V: Vector, const FOLD: bool>(a: *mut u32, stride: usize, root: usize, table: &VectorTable) {
+        unsafe fn $forward<V: Vector, const FOLD: bool>(from: *const u32, to: *mut u32, stride: usize, root: usize, table: &VectorTable) {
             // SAFETY: the rows lie inside the caller's block.
             unsafe {
                 let c = Constants::<V>::new(table);
                 let mut j = 0;
                 while j < stride {
-                    let mut x = [$( V::load(a.add($k * stride + j)) ),*];
+                    let mut x = [$( V::load(from.add($k * stride + j)) ),*];
                     forward_rows!($rows, x, c, table, root, FOLD);
-                    $( x[$k].store(a.add($k * stride + j)); )*
+                    $( x[$k].store(to.add($k * stride + j)); )*
                     j += V::LANES;
                 }
             }
@@ -196,13 +196,14 @@ define_passes!(8, forward8, inverse8; 0 1 2 3 4 5 6 7);
 define_passes!(4, forward4, inverse4; 0 1 2 3);
 define_passes!(2, forward2, inverse2; 0 1);
 
-/// A forward pass of `stages` (1 to 4) over the block of `length` words at `a` whose first butterfly uses table entry `root`.
+/// A forward pass of `stages` (1 to 4) from the block of `length` words at `from`, whose first butterfly uses table entry `root`, to that at `to`.
 ///
 /// # Safety
-/// `a` points to `length` words, `length >> stages` is a multiple of the lanes; the instruction set is present.
+/// Both point to `length` words and are the same or do not overlap, `length >> stages` is a multiple of the lanes; the instruction set is present.
 #[inline(always)]
 pub(super) unsafe fn forward_pass<V: Vector>(
-    a: *mut u32,
+    from: *const u32,
+    to: *mut u32,
     length: usize,
     stages: u32,
     root: usize,
@@ -213,14 +214,14 @@ pub(super) unsafe fn forward_pass<V: Vector>(
     // SAFETY: handed on.
     unsafe {
         match (stages, fold) {
-            (4, false) => forward16::<V, false>(a, stride, root, table),
-            (4, true) => forward16::<V, true>(a, stride, root, table),
-            (3, false) => forward8::<V, false>(a, stride, root, table),
-            (3, true) => forward8::<V, true>(a, stride, root, table),
-            (2, false) => forward4::<V, false>(a, stride, root, table),
-            (2, true) => forward4::<V, true>(a, stride, root, table),
-            (_, false) => forward2::<V, false>(a, stride, root, table),
-            (_, true) => forward2::<V, true>(a, stride, root, table),
+            (4, false) => forward16::<V, false>(from, to, stride, root, table),
+            (4, true) => forward16::<V, true>(from, to, stride, root, table),
+            (3, false) => forward8::<V, false>(from, to, stride, root, table),
+            (3, true) => forward8::<V, true>(from, to, stride, root, table),
+            (2, false) => forward4::<V, false>(from, to, stride, root, table),
+            (2, true) => forward4::<V, true>(from, to, stride, root, table),
+            (_, false) => forward2::<V, false>(from, to, stride, root, table),
+            (_, true) => forward2::<V, true>(from, to, stride, root, table),
         }
     }
 }

@@ -130,6 +130,9 @@ fn every_instruction_set_transforms_every_size_alike() {
                 oracle.forward(&mut x);
                 table.forward(&mut y);
                 assert!(x == y, "forward, N = 2^{log_n}, q = {q}, {set:?}");
+                let mut apart = random(n, q, 7);
+                table.forward_from(a, &mut apart);
+                assert!(x == apart, "forward from, N = 2^{log_n}, q = {q}, {set:?}");
                 let (mut x, mut y) = (a.clone(), a.clone());
                 oracle.inverse(&mut x);
                 table.inverse(&mut y);
