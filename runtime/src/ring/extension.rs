@@ -324,15 +324,16 @@ mod tests {
 
     #[test]
     fn every_instruction_set_extends_any_number_of_limbs_alike() {
-        // Rows of sixteen and what is left; as many sources as a tile of bytes takes, one less and one more.
-        let around = [(8, 16), (9, 17), (14, 33), (15, 43), (16, 43)];
-        assert_sets_extend_alike(10, &around);
-        assert_sets_extend_alike(10, &[(1, 20), (7, 1), (20, 40)]);
+        // Rows of sixteen and what is left; as many sources as one tile of bytes and two take, one less and one more.
+        let one = [(1, 20), (7, 1), (8, 16), (9, 17), (14, 33), (15, 43)];
+        let two = [(16, 43), (17, 1), (30, 16), (31, 29), (32, 3)];
+        assert_sets_extend_alike(10, &one);
+        assert_sets_extend_alike(10, &two);
     }
 
     #[test]
     fn every_instruction_set_extends_past_the_caches_alike() {
-        assert_sets_extend_alike(14, &[(15, 43)]);
+        assert_sets_extend_alike(14, &[(15, 43), (17, 41)]);
     }
 
     #[test]

@@ -21,14 +21,16 @@ const ACROSS: usize = BLOCK / SIDE;
 const TILE: usize = SIDE * SIDE;
 /// Bytes of a residue.
 const BYTES: usize = 4;
-/// Source limbs that with the row of quotients fit a tile; fewer are faster by [`super::matrix`].
-const SOURCES: Range<usize> = 8..SIDE;
+/// Source limbs that with the row of quotients fit one or two tiles; fewer are faster by [`super::matrix`].
+const SOURCES: Range<usize> = 8..2 * SIDE;
 /// `T 2^-16` is what the quotient by the prime is found from: for smaller primes the part left out counts.
 const SMALLEST_PRIME: u32 = 1 << 18;
 
 /// Weights of an extension as the matrix unit reads them.
 pub(super) struct Tiles {
-    /// By target tile and byte `b`: row t, word i holds byte `b` of `w_ti 2^(8a) mod p_t` at its byte a.
+    /// Source limbs and the row of quotients, in tiles.
+    depth: usize,
+    /// By target tile, byte `b` and source tile: row t, word i holds byte `b` of `w_ti 2^(8a) mod p_t` at its byte a.
     weights: Words,
     targets: Vec<Remainder>,
 }
@@ -81,6 +83,28 @@ macro_rules! multiply {
     };
 }
 
+/// Two sums of bytes from two source tiles. By turns, because a product takes a while to be added to.
+macro_rules! multiply_deep {
+    ($weights:expr) => {
+        asm!(
+            "tileloadd tmm0, [{weights} + {line}]",
+            "tileloadd tmm1, [{weights} + {line} + 1024]",
+            "tileloadd tmm2, [{weights} + {line} + 2048]",
+            "tileloadd tmm3, [{weights} + {line} + 3072]",
+            "tilezero tmm5",
+            "tilezero tmm6",
+            "tdpbuud tmm5, tmm0, tmm4",
+            "tdpbuud tmm6, tmm2, tmm4",
+            "tdpbuud tmm5, tmm1, tmm7",
+            "tdpbuud tmm6, tmm3, tmm7",
+            weights = in(reg) $weights,
+            line = in(reg) 4 * SIDE,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm5") _, out("tmm6") _,
+            options(nostack, readonly, preserves_flags)
+        )
+    };
+}
+
 /// Stores sums.
 macro_rules! store {
     ($sums:literal, $to:expr) => {
@@ -96,15 +120,16 @@ impl Tiles {
         if !set.has_tiles() || !SOURCES.contains(&sources) || small {
             return None;
         }
-        let mut weights = Words::zeroed(columns.len().div_ceil(SIDE) * BYTES * TILE);
+        let depth = (sources + 1).div_ceil(SIDE);
+        let mut weights = Words::zeroed(columns.len().div_ceil(SIDE) * BYTES * depth * TILE);
         for (t, column) in columns.iter().enumerate() {
             let p = u64::from(column.reducer.q);
             let all = column.weights.iter().chain([&column.correction]);
             for (i, &weight) in all.enumerate() {
                 let weight = u64::from(plain(weight, &column.reducer));
                 for (a, b) in pairs() {
-                    let tile = t / SIDE * BYTES + b;
-                    let word = &mut weights[tile * TILE + t % SIDE * SIDE + i];
+                    let tile = (t / SIDE * BYTES + b) * depth + i / SIDE;
+                    let word = &mut weights[tile * TILE + t % SIDE * SIDE + i % SIDE];
                     *word |= byte((weight << (8 * a)) % p, b) << (8 * a);
                 }
             }
@@ -114,6 +139,7 @@ impl Tiles {
             quotient: (65_536.0 / f64::from(c.reducer.q) * (1.0 - 1.0 / 2_097_152.0)) as f32,
         };
         Some(Self {
+            depth,
             weights,
             targets: columns.iter().map(remainder).collect(),
         })
@@ -123,27 +149,37 @@ impl Tiles {
     pub(super) fn run(&self, reciprocals: &[u64], source: &[&[u32]], target: &mut [u32], n: usize) {
         assert_eq!(target.len(), self.targets.len() * n);
         assert!(n.is_multiple_of(BLOCK) && source.iter().all(|row| row.len() == n));
-        assert!(reciprocals.len() == source.len() && SOURCES.contains(&source.len()));
+        assert!(reciprocals.len() == source.len() && source.len() < self.depth * SIDE);
         let past = target.len() >= MANY && target.as_ptr().align_offset(4 * SIDE) == 0;
         let to = &Target(target.as_mut_ptr());
-        blocks(n, SIDE * BLOCK, |scaled, start| {
+        blocks(n, self.depth * SIDE * BLOCK, |scaled, start| {
             // SAFETY: tables are only made for sets with tiles; rows have n words and the block lies inside them; the scratch has a row per source
             // limb and one for the quotients; past the caches go whole lines.
             unsafe {
-                match past {
-                    true => self.block::<true>(start, n, reciprocals, source, scaled, to.0),
-                    false => self.block::<false>(start, n, reciprocals, source, scaled, to.0),
+                match (past, self.depth > 1) {
+                    (true, false) => {
+                        self.block::<true, false>(start, n, reciprocals, source, scaled, to.0)
+                    }
+                    (true, true) => {
+                        self.block::<true, true>(start, n, reciprocals, source, scaled, to.0)
+                    }
+                    (false, false) => {
+                        self.block::<false, false>(start, n, reciprocals, source, scaled, to.0)
+                    }
+                    (false, true) => {
+                        self.block::<false, true>(start, n, reciprocals, source, scaled, to.0)
+                    }
                 }
             }
         });
     }
 
-    /// One block of coefficients; `PAST` the caches, or not.
+    /// One block of coefficients; `PAST` the caches, or not; `DEEP` if there are two source tiles.
     ///
     /// # Safety
     /// The instruction set is present; as in [`Tiles::run`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn block<const PAST: bool>(
+    unsafe fn block<const PAST: bool, const DEEP: bool>(
         &self,
         start: usize,
         n: usize,
@@ -157,50 +193,67 @@ impl Tiles {
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, preserves_flags));
             quotients::<Avx512>(start, reciprocals, source, scaled);
-            // A square is 16 targets by 16 coefficients. Sums come a while after they are asked for, and their registers are few: so one is asked for,
-            // the one before is stored, and meanwhile a quarter of the square before is reduced.
+            // A square is 16 targets by 16 coefficients. Sums come a while after they are asked for, and their registers are few: so some are asked for,
+            // those before are stored, and meanwhile a quarter of the square before is reduced.
             let squares = self.targets.len().div_ceil(SIDE) * ACROSS;
             for i in 0..squares + 2 {
                 let now = sums[i % 2].0.as_mut_ptr();
                 let before = sums[(i + 1) % 2].0.as_mut_ptr();
-                let reduce = |i: usize, sums: *const u32, rows: Range<usize>| {
-                    let (t, j) = (i / ACROSS * SIDE, i % ACROSS * SIDE);
-                    self.reduce::<PAST>(sums, t, rows, n, to.add(start + j));
-                };
+                let weights = self.weights.as_ptr();
+                let weights = weights.wrapping_add(i / ACROSS * BYTES * self.depth * TILE);
                 let (made, reduced) = (i < squares, 1 <= i && i <= squares);
-                if reduced {
-                    store!("tmm6", before.add(3 * TILE));
-                }
-                if made {
-                    if i % ACROSS == 0 {
-                        load_weights(self.weights.as_ptr().add(i / ACROSS * BYTES * TILE));
+                for quarter in 0..4 {
+                    match (DEEP, quarter) {
+                        (false, 0) => {
+                            if reduced {
+                                store!("tmm6", before.add(3 * TILE));
+                            }
+                            if made {
+                                if i % ACROSS == 0 {
+                                    load_weights(weights);
+                                }
+                                load_residues::<DEEP>(scaled.add(i % ACROSS * SIDE));
+                                multiply!("tmm5", "tmm0");
+                            }
+                        }
+                        (false, 1) if made => {
+                            store!("tmm5", now);
+                            multiply!("tmm6", "tmm1");
+                        }
+                        (false, 2) if made => {
+                            store!("tmm6", now.add(TILE));
+                            multiply!("tmm5", "tmm2");
+                        }
+                        (false, 3) if made => {
+                            store!("tmm5", now.add(2 * TILE));
+                            multiply!("tmm6", "tmm3");
+                        }
+                        (true, 0) => {
+                            if reduced {
+                                store!("tmm5", before.add(2 * TILE));
+                                store!("tmm6", before.add(3 * TILE));
+                            }
+                            if made {
+                                load_residues::<DEEP>(scaled.add(i % ACROSS * SIDE));
+                                multiply_deep!(weights);
+                            }
+                        }
+                        (true, 2) if made => {
+                            store!("tmm5", now);
+                            store!("tmm6", now.add(TILE));
+                            multiply_deep!(weights.add(4 * TILE));
+                        }
+                        _ => {}
                     }
-                    load_residues(scaled.add(i % ACROSS * SIDE));
-                    multiply!("tmm5", "tmm0");
-                }
-                if 2 <= i {
-                    reduce(i - 2, now, 12..16);
-                }
-                if made {
-                    store!("tmm5", now);
-                    multiply!("tmm6", "tmm1");
-                }
-                if reduced {
-                    reduce(i - 1, before, 0..4);
-                }
-                if made {
-                    store!("tmm6", now.add(TILE));
-                    multiply!("tmm5", "tmm2");
-                }
-                if reduced {
-                    reduce(i - 1, before, 4..8);
-                }
-                if made {
-                    store!("tmm5", now.add(2 * TILE));
-                    multiply!("tmm6", "tmm3");
-                }
-                if reduced {
-                    reduce(i - 1, before, 8..12);
+                    let reduce = |i: usize, sums: *const u32, rows: Range<usize>| {
+                        let (t, j) = (i / ACROSS * SIDE, i % ACROSS * SIDE);
+                        self.reduce::<PAST>(sums, t, rows, n, to.add(start + j));
+                    };
+                    match quarter {
+                        0 if 2 <= i => reduce(i - 2, now, 12..16),
+                        1.. if reduced => reduce(i - 1, before, 4 * quarter - 4..4 * quarter),
+                        _ => {}
+                    }
                 }
             }
             asm!("tilerelease", options(nostack, nomem, preserves_flags));
@@ -271,16 +324,20 @@ unsafe fn load_weights(weights: *const u32) {
     }
 }
 
-/// Brings 16 rows of 16 residues into a register.
+/// Brings 16 rows of 16 residues into a register, and if `DEEP` the 16 rows after them into another.
 ///
 /// # Safety
 /// Rows of [`BLOCK`] words at `scaled`; shapes are set.
 #[inline(always)]
-unsafe fn load_residues(scaled: *const u32) {
+unsafe fn load_residues<const DEEP: bool>(scaled: *const u32) {
     // SAFETY: the caller's.
     unsafe {
         asm!("tileloadd tmm4, [{scaled} + {apart}]", scaled = in(reg) scaled, apart = in(reg) 4 * BLOCK,
             out("tmm4") _, options(nostack, readonly, preserves_flags));
+        if DEEP {
+            asm!("tileloadd tmm7, [{scaled} + {apart}]", scaled = in(reg) scaled.add(SIDE * BLOCK), apart = in(reg) 4 * BLOCK,
+                out("tmm7") _, options(nostack, readonly, preserves_flags));
+        }
     }
 }
 
