@@ -151,7 +151,12 @@ impl Extension {
     pub(crate) fn run(&self, context: &RingContext, scaled: &[&[u32]], target: &mut [u32]) {
         #[cfg(target_arch = "x86_64")]
         if let Some(tiles) = &self.tiles {
-            tiles.run(&self.reciprocal, scaled, target, context.degree());
+            tiles.run(
+                (&self.reciprocal, &self.columns),
+                scaled,
+                target,
+                context.degree(),
+            );
             return;
         }
         matrix::run(

@@ -62,19 +62,38 @@ pub(super) fn run(
                 // SAFETY: rows have n words and the block lies inside them; the scratch has a row per source limb and one more.
                 unsafe {
                     quotients::<V>(start, reciprocals, source, scaled);
-                    let mut t = 0;
-                    while t + 4 <= columns.len() {
-                        sums::<V, 4>(start, n, source.len(), &columns[t..], scaled, to.add(t * n));
-                        t += 4;
-                    }
-                    while t < columns.len() {
-                        sums::<V, 1>(start, n, source.len(), &columns[t..], scaled, to.add(t * n));
-                        t += 1;
-                    }
+                    rows::<V>(start, n, source.len(), columns, scaled, to);
                 }
             }
         )
     });
+}
+
+/// All target rows of one block, four at a time.
+///
+/// # Safety
+/// As in [`run`]; the scratch is filled; the instruction set is present.
+#[inline(always)]
+pub(super) unsafe fn rows<V: Vector>(
+    start: usize,
+    n: usize,
+    k: usize,
+    columns: &[Column],
+    scaled: *const u32,
+    to: *mut u32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut t = 0;
+        while t + 4 <= columns.len() {
+            sums::<V, 4>(start, n, k, &columns[t..], scaled, to.add(t * n));
+            t += 4;
+        }
+        while t < columns.len() {
+            sums::<V, 1>(start, n, k, &columns[t..], scaled, to.add(t * n));
+            t += 1;
+        }
+    }
 }
 
 /// Gathers the residues of one block and finds its quotients.

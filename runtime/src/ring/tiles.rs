@@ -4,7 +4,7 @@
 //! source limbs; the sum by 32-bit products ([`super::matrix`]) takes four per source limb.
 
 use super::extension::Column;
-use super::matrix::{blocks, quotients, Target, BLOCK};
+use super::matrix::{blocks, quotients, rows, Target, BLOCK};
 use super::simd::amx::{
     configure, load_four, put_weight, release, tile_load, tile_product, tile_store, Sums,
     TileReducer, BYTES, SIDE, TILE,
@@ -24,9 +24,12 @@ pub(super) struct Tiles {
     depth: usize,
     /// By target tile, byte `b` and source tile: row t, word i holds byte `b` of `w_ti 2^(8a) mod p_t` at its byte a.
     weights: Words,
+    /// The first columns, those that tiles are made of.
     targets: Vec<TileReducer>,
 }
 
+/// So many targets beyond a multiple of sixteen are faster by [`super::matrix`] than in a tile that they do not fill.
+const FEW_TARGETS: usize = 5;
 /// Results of more words go past the caches: they would not stay there, and lines need not be read before they are written.
 const MANY: usize = 1 << 19;
 
@@ -52,6 +55,16 @@ macro_rules! multiply_deep {
     };
 }
 
+/// What blocks are made from and where to.
+struct Job<'a> {
+    n: usize,
+    reciprocals: &'a [u64],
+    /// Columns that no tile is made of.
+    rest: &'a [Column],
+    source: &'a [&'a [u32]],
+    to: Target,
+}
+
 impl Tiles {
     /// The weights of `columns` (in Montgomery form, as [`Column`] has them), if the set has a matrix unit and it pays.
     pub(super) fn new(set: InstructionSet, columns: &[Column]) -> Option<Self> {
@@ -59,13 +72,20 @@ impl Tiles {
         if !set.has_tiles() || !SOURCES.contains(&sources) {
             return None;
         }
-        let targets: Option<_> = columns
+        let tiled = match columns.len() % SIDE {
+            few @ ..=FEW_TARGETS => &columns[..columns.len() - few],
+            _ => columns,
+        };
+        if tiled.is_empty() {
+            return None;
+        }
+        let targets: Option<_> = tiled
             .iter()
             .map(|c| TileReducer::new(c.reducer.q))
             .collect();
         let depth = (sources + 1).div_ceil(SIDE);
-        let mut weights = Words::zeroed(columns.len().div_ceil(SIDE) * BYTES * depth * TILE);
-        for (t, column) in columns.iter().enumerate() {
+        let mut weights = Words::zeroed(tiled.len().div_ceil(SIDE) * BYTES * depth * TILE);
+        for (t, column) in tiled.iter().enumerate() {
             let all = column.weights.iter().chain([&column.correction]);
             for (i, &weight) in all.enumerate() {
                 let weight = plain(weight, &column.reducer);
@@ -83,53 +103,58 @@ impl Tiles {
     }
 
     /// As [`super::matrix::run`].
-    pub(super) fn run(&self, reciprocals: &[u64], source: &[&[u32]], target: &mut [u32], n: usize) {
-        assert_eq!(target.len(), self.targets.len() * n);
+    pub(super) fn run(
+        &self,
+        (reciprocals, columns): (&[u64], &[Column]),
+        source: &[&[u32]],
+        target: &mut [u32],
+        n: usize,
+    ) {
+        assert_eq!(target.len(), columns.len() * n);
         assert!(n.is_multiple_of(BLOCK) && source.iter().all(|row| row.len() == n));
         assert!(reciprocals.len() == source.len() && source.len() < self.depth * SIDE);
+        assert!(self.targets.len() <= columns.len());
         let past = target.len() >= MANY && target.as_ptr().align_offset(4 * SIDE) == 0;
-        let to = &Target(target.as_mut_ptr());
+        let job = Job {
+            n,
+            reciprocals,
+            rest: &columns[self.targets.len()..],
+            source,
+            to: Target(target.as_mut_ptr()),
+        };
         blocks(n, self.depth * SIDE * BLOCK, |scaled, start| {
             // SAFETY: tables are only made for sets with tiles; rows have n words and the block lies inside them; the scratch has a row per source
             // limb and one for the quotients; past the caches go whole lines.
             unsafe {
                 match (past, self.depth > 1) {
-                    (true, false) => {
-                        self.block::<true, false>(start, n, reciprocals, source, scaled, to.0)
-                    }
-                    (true, true) => {
-                        self.block::<true, true>(start, n, reciprocals, source, scaled, to.0)
-                    }
-                    (false, false) => {
-                        self.block::<false, false>(start, n, reciprocals, source, scaled, to.0)
-                    }
-                    (false, true) => {
-                        self.block::<false, true>(start, n, reciprocals, source, scaled, to.0)
-                    }
+                    (true, false) => self.block::<true, false>(&job, start, scaled),
+                    (true, true) => self.block::<true, true>(&job, start, scaled),
+                    (false, false) => self.block::<false, false>(&job, start, scaled),
+                    (false, true) => self.block::<false, true>(&job, start, scaled),
                 }
             }
         });
     }
 
-    /// One block of coefficients; `PAST` the caches, or not; `DEEP` if there are two source tiles.
+    /// One block of coefficients, from `start` on; `PAST` the caches, or not; `DEEP` if there are two source tiles.
     ///
     /// # Safety
     /// The instruction set is present; as in [`Tiles::run`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn block<const PAST: bool, const DEEP: bool>(
         &self,
+        job: &Job<'_>,
         start: usize,
-        n: usize,
-        reciprocals: &[u64],
-        source: &[&[u32]],
         scaled: *mut u32,
-        to: *mut u32,
     ) {
+        let (n, to) = (job.n, job.to.0);
         let mut sums = [const { Sums::zero() }; 2];
         // SAFETY: the caller's; the tiles' shapes are set before they are used and given up after.
         unsafe {
+            quotients::<Avx512>(start, job.reciprocals, job.source, scaled);
+            let beyond = to.add(self.targets.len() * n);
+            rows::<Avx512>(start, n, job.source.len(), job.rest, scaled, beyond);
             configure();
-            quotients::<Avx512>(start, reciprocals, source, scaled);
             // A square is 16 targets by 16 coefficients. Sums come a while after they are asked for, and their registers are few: so some are asked for,
             // those before are stored, and meanwhile a quarter of the square before is reduced.
             let squares = self.targets.len().div_ceil(SIDE) * ACROSS;
