@@ -18,6 +18,11 @@ use std::ops::Range;
 const ACROSS: usize = BLOCK / SIDE;
 /// Source limbs that with the row of quotients fit one or two tiles; fewer are faster by [`super::matrix`].
 const SOURCES: Range<usize> = 8..2 * SIDE;
+/// So many targets beyond a multiple of sixteen are faster by [`super::matrix`] than in a tile that they do not fill.
+const FEW_TARGETS: usize = 5;
+/// Results of more words go past the caches: they would not stay there, and lines need not be read before they are written.
+const MANY: usize = 1 << 19;
+
 /// Weights of an extension as the matrix unit reads them.
 pub(super) struct Tiles {
     /// Source limbs and the row of quotients, in tiles.
@@ -27,11 +32,6 @@ pub(super) struct Tiles {
     /// The first columns, those that tiles are made of.
     targets: Vec<TileReducer>,
 }
-
-/// So many targets beyond a multiple of sixteen are faster by [`super::matrix`] than in a tile that they do not fill.
-const FEW_TARGETS: usize = 5;
-/// Results of more words go past the caches: they would not stay there, and lines need not be read before they are written.
-const MANY: usize = 1 << 19;
 
 /// Two sums of bytes from two source tiles. By turns, because a product takes a while to be added to.
 macro_rules! multiply_deep {
@@ -163,7 +163,7 @@ impl Tiles {
                 let before = sums[(i + 1) % 2].0.as_mut_ptr();
                 let weights = self.weights.as_ptr();
                 let weights = weights.wrapping_add(i / ACROSS * BYTES * self.depth * TILE);
-                let (made, reduced) = (i < squares, 1 <= i && i <= squares);
+                let (made, reduced) = (i < squares, (1..=squares).contains(&i));
                 for quarter in 0..4 {
                     match (DEEP, quarter) {
                         (false, 0) => {
