@@ -33,24 +33,18 @@ pub(super) struct Tiles {
     targets: Vec<TileReducer>,
 }
 
-/// Two sums of bytes from two source tiles. By turns, because a product takes a while to be added to.
-macro_rules! multiply_deep {
-    ($weights:expr) => {
+/// Two sums of bytes from two source tiles, whose weights are in registers 0 to 3. By turns, because a product takes a while to be added to.
+macro_rules! products_deep {
+    () => {
         asm!(
-            "tileloadd tmm0, [{weights} + {line}]",
-            "tileloadd tmm1, [{weights} + {line} + 1024]",
-            "tileloadd tmm2, [{weights} + {line} + 2048]",
-            "tileloadd tmm3, [{weights} + {line} + 3072]",
             "tilezero tmm5",
             "tilezero tmm6",
             "tdpbuud tmm5, tmm0, tmm4",
             "tdpbuud tmm6, tmm2, tmm4",
             "tdpbuud tmm5, tmm1, tmm7",
             "tdpbuud tmm6, tmm3, tmm7",
-            weights = in(reg) $weights,
-            line = in(reg) 4 * SIDE,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm5") _, out("tmm6") _,
-            options(nostack, readonly, preserves_flags)
+            out("tmm5") _, out("tmm6") _,
+            options(nostack, nomem, preserves_flags)
         )
     };
 }
@@ -199,13 +193,15 @@ impl Tiles {
                                 let residues = scaled.add(i % ACROSS * SIDE);
                                 tile_load!("tmm4", residues, BLOCK);
                                 tile_load!("tmm7", residues.add(SIDE * BLOCK), BLOCK);
-                                multiply_deep!(weights);
+                                load_four(weights);
+                                products_deep!();
                             }
                         }
                         (true, 2) if made => {
                             tile_store!("tmm5", now);
                             tile_store!("tmm6", now.add(TILE));
-                            multiply_deep!(weights.add(4 * TILE));
+                            load_four(weights.add(4 * TILE));
+                            products_deep!();
                         }
                         _ => {}
                     }

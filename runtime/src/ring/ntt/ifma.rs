@@ -280,7 +280,7 @@ fn plans(n: usize) -> Option<[u32; 4]> {
 /// Coefficients of `n` words at `from` to values at `to`.
 ///
 /// # Safety
-/// Both point to `n` words; the instruction set is present.
+/// Both point to `n` words and are the same or do not overlap; the instruction set is present.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
 pub(super) unsafe fn forward(
     table: &VectorTable,

@@ -48,10 +48,20 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
+    /// Every set, the widest last.
+    const ALL: [Self; 5] = [
+        Self::Portable,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Avx512Ifma,
+        Self::Avx512Amx,
+    ];
+
     /// The widest set this machine has.
     pub fn detect() -> Self {
-        let available = Self::all_available().pop();
-        available.unwrap_or(Self::Portable)
+        let mut widest_first = Self::ALL.into_iter().rev();
+        let found = widest_first.find(|set| set.is_available());
+        found.unwrap_or(Self::Portable)
     }
 
     /// Whether this machine has the set.
@@ -104,14 +114,8 @@ impl InstructionSet {
 
     /// Every set this machine has, the widest last, for tests that compare them.
     pub fn all_available() -> Vec<Self> {
-        let all = [
-            Self::Portable,
-            Self::Avx2,
-            Self::Avx512,
-            Self::Avx512Ifma,
-            Self::Avx512Amx,
-        ];
-        all.into_iter().filter(|set| set.is_available()).collect()
+        let available = |set: &Self| set.is_available();
+        Self::ALL.into_iter().filter(available).collect()
     }
 }
 
