@@ -1,9 +1,23 @@
-//! Builds the simulator of the GPU's kernels, if asked to. Nothing else here needs a compiler other than Rust's.
+//! Prints the codelets' assembly, and builds the simulator of the GPU's kernels, if asked to. Nothing else here needs a compiler other than
+//! Rust's.
+
+mod codelets;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    print_codelets();
     #[cfg(feature = "simulator")]
     simulator();
+}
+
+/// A file per loop, which `ring::ntt::signed` includes.
+fn print_codelets() {
+    println!("cargo:rerun-if-changed=codelets");
+    let folder = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    for (name, text) in codelets::transform::loops() {
+        let file = folder.join(format!("{name}.s"));
+        std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    }
 }
 
 /// Several builds of the kernels and the engine that runs them. HERON_SIMULATOR_SANITIZE names sanitizers ("address,undefined"); a binary with

@@ -5,8 +5,11 @@
 //! backwards, because `psi^-bitrev(m + i) = -psi^bitrev(2m - 1 - i)` for `i < m`.
 //!
 //! Canonical residues in and out on every path. The vector paths keep 4 bytes per twiddle of the last stages (Montgomery form, by lane) and
-//! 8 bytes for the few others (Shoup), or 16 more where 52-bit multiply-adds do forward transforms: 290 to 350 KB per prime at N = 2^16.
+//! 8 bytes for the few others (Shoup), 16 more where 52-bit multiply-adds do forward transforms, 8 more for two stages by lane with 256-bit
+//! vectors: 290 to 490 KB per prime at N = 2^16.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 #[cfg(target_arch = "x86_64")]
@@ -36,10 +39,9 @@ enum Kind {
 /// Twiddles for vectors of L lanes: the array is cut into `squares` pieces of L*L words.
 #[cfg(target_arch = "x86_64")]
 struct VectorTable {
-    set: InstructionSet,
     reducer: Reducer,
     squares: usize,
-    /// `psi^bitrev(k)` for `k < N / L`, and the Shoup quotients.
+    /// `psi^bitrev(k)` for `k < N / L`, and the Shoup quotients; of 512-bit vectors.
     values: Vec<u32>,
     quotients: Vec<u32>,
     /// Per square, `(L - 1) * L` twiddles in Montgomery form: vector `t - 1` holds for each lane `l` descendant `t` (heap order) of the
@@ -51,6 +53,8 @@ struct VectorTable {
     multiples: [u32; 32],
     /// Twiddles of the stages before the squares' lanes where 52-bit multiply-adds do them.
     wide: Option<ifma::WideTwiddles>,
+    /// Those of transforms with 256-bit vectors.
+    narrow: Option<avx2::Twiddles>,
     /// 1/N.
     n_inverse: u32,
     /// `-psi^(-N/2)`, the last inverse twiddle.
@@ -180,11 +184,11 @@ fn plan(stages: u32, most: u32) -> [u32; 4] {
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::ifma;
     use super::passes::{forward_pass, inverse_pass, Constants};
     use super::square::Square;
     use super::*;
-    use crate::ring::simd::{Avx2, Avx512, Remainder};
+    use super::{avx2, ifma};
+    use crate::ring::simd::{Avx512, Remainder};
 
     impl VectorTable {
         pub(super) fn new(
@@ -196,7 +200,8 @@ mod vector {
             let lanes = if set.is_avx512() { 16 } else { 8 };
             let squares = powers.len() / (lanes * lanes);
             let runs = powers.len() / lanes;
-            let values = powers[..runs].to_vec();
+            let outer = if set.is_avx512() { runs } else { 0 };
+            let values = powers[..outer].to_vec();
             let quotients = values.iter().map(|&w| modulus.shoup(w).quotient).collect();
             let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
             let line = 16;
@@ -217,8 +222,8 @@ mod vector {
                 true => ifma::WideTwiddles::new(modulus, powers),
                 false => None,
             };
+            let narrow = (!set.is_avx512()).then(|| avx2::Twiddles::new(modulus, powers));
             Self {
-                set,
                 reducer: Reducer::new(modulus),
                 squares,
                 values,
@@ -227,6 +232,7 @@ mod vector {
                 inner_start,
                 multiples: Remainder::table(modulus.value()),
                 wide,
+                narrow,
                 n_inverse,
                 last_twiddle: powers[1],
             }
@@ -249,19 +255,14 @@ mod vector {
                 // SAFETY: compiled with the set; pointers as promised.
                 unsafe { forward::<Avx512>(table, from, to, n) }
             }
-            #[target_feature(enable = "avx2")]
-            unsafe fn avx2(table: &VectorTable, from: *const u32, to: *mut u32, n: usize) {
-                // SAFETY: compiled with the set; pointers as promised.
-                unsafe { forward::<Avx2>(table, from, to, n) }
-            }
             // SAFETY: tables are only built for available instruction sets; pointers as promised.
             unsafe {
-                if let Some(wide) = &self.wide {
+                if let Some(narrow) = &self.narrow {
+                    avx2::forward(self, narrow, from, to, n)
+                } else if let Some(wide) = &self.wide {
                     ifma::forward(self, wide, from, to, n)
-                } else if self.set.is_avx512() {
-                    avx512(self, from, to, n)
                 } else {
-                    avx2(self, from, to, n)
+                    avx512(self, from, to, n)
                 }
             }
         }
@@ -289,17 +290,6 @@ mod vector {
                 // SAFETY: compiled with the set; pointers as promised.
                 unsafe { inverse::<Avx512>(table, from, to, n, factors) }
             }
-            #[target_feature(enable = "avx2")]
-            unsafe fn avx2(
-                table: &VectorTable,
-                from: *const u32,
-                to: *mut u32,
-                n: usize,
-                factors: &Last,
-            ) {
-                // SAFETY: compiled with the set; pointers as promised.
-                unsafe { inverse::<Avx2>(table, from, to, n, factors) }
-            }
             let sum = modulus.mul(self.n_inverse, factor);
             let factors = Last {
                 sum: modulus.shoup(sum),
@@ -307,10 +297,9 @@ mod vector {
             };
             // SAFETY: tables are only built for available instruction sets; pointers as promised.
             unsafe {
-                if self.set.is_avx512() {
-                    avx512(self, from, to, n, &factors)
-                } else {
-                    avx2(self, from, to, n, &factors)
+                match &self.narrow {
+                    Some(narrow) => avx2::inverse(self, narrow, from, to, n, &factors),
+                    None => avx512(self, from, to, n, &factors),
                 }
             }
         }

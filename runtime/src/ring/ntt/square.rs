@@ -1,7 +1,7 @@
 //! The last stages of a vector transform: a square of `LANES` vectors is loaded once, transformed along its rows with broadcast twiddles,
 //! transposed, transformed along the other axis with one twiddle per lane, transposed back and stored.
 
-use super::super::simd::{Avx2, Avx512, Vector};
+use super::super::simd::{Avx512, Vector};
 use super::passes::{
     fold_rows, forward_rows, forward_stage, inverse_last_stage, inverse_rows, inverse_stage,
     twiddle, Constants,
@@ -40,25 +40,6 @@ macro_rules! load_rows {
 
 macro_rules! store_rows {
     ($x:ident, $a:ident, $($k:literal)*) => { $( $x[$k].store($a.add($k * Self::LANES)); )* };
-}
-
-/// Butterflies with one Montgomery twiddle per lane: `u + q +- t` with `t` in `(-q, q)`.
-macro_rules! forward_lanes {
-    ($x:ident, $c:ident, $inner:ident, $fold:expr; $(($i:literal, $j:literal, $t:literal))*) => { $(
-        let t = $x[$j].montgomery_product(Self::load($inner.add(($t - 1) * Self::LANES)), $c.q, $c.q_inverse);
-        let u = if $fold { $x[$i].fold($c.q8).add($c.q) } else { $x[$i].add($c.q) };
-        $x[$i] = u.add(t);
-        $x[$j] = u.sub(t);
-    )* };
-}
-
-macro_rules! inverse_lanes {
-    ($x:ident, $c:ident, $inner:ident; $(($i:literal, $j:literal, $t:literal, $bound:ident))*) => { $(
-        let w = Self::load($inner.add(($t - 1) * Self::LANES)).reverse();
-        let d = $x[$j].add($c.$bound).sub($x[$i]);
-        $x[$i] = $x[$i].add($x[$j]);
-        $x[$j] = d.montgomery_product(w, $c.q, $c.q_inverse).add($c.q);
-    )* };
 }
 
 /// The last four stages of a forward transform on 256 words, along lanes, from the rows of a square to canonical words at `a`. Rows come with
@@ -213,60 +194,6 @@ impl Square for Avx512 {
             let root = table.squares + mirror;
             inverse_rows!(16, x, c, table, root, LAST, factors);
             store_rows!(x, to, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-        }
-    }
-}
-
-impl Square for Avx2 {
-    const LOG: u32 = 3;
-    const PASS: u32 = 3;
-
-    #[inline(always)]
-    unsafe fn forward_square<const FOLD: bool>(
-        a: *mut u32,
-        square: usize,
-        table: &VectorTable,
-        c: &Constants<Self>,
-    ) {
-        // SAFETY: the caller vouches for 64 words at `a`, a square of the table, and the instruction set.
-        unsafe {
-            let mut x = load_rows!(a, 0 1 2 3 4 5 6 7);
-            let root = table.squares + square;
-            forward_rows!(8, x, c, table, root, FOLD);
-            let mut x = Self::transpose(x);
-            let inner = table.inner.as_ptr().add(table.inner_start + square * 7 * 8);
-            forward_lanes!(x, c, inner, true; (0, 4, 1) (1, 5, 1) (2, 6, 1) (3, 7, 1));
-            forward_lanes!(x, c, inner, false; (0, 2, 2) (1, 3, 2) (4, 6, 3) (5, 7, 3));
-            forward_lanes!(x, c, inner, false; (0, 1, 4) (2, 3, 5) (4, 5, 6) (6, 7, 7));
-            fold_rows!(x, c; q8: 0 1 2 3 4 5 6 7; q4: 0 1 2 3 4 5 6 7; q2: 0 1 2 3 4 5 6 7; q: 0 1 2 3 4 5 6 7);
-            let x = Self::transpose(x);
-            store_rows!(x, a, 0 1 2 3 4 5 6 7);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn inverse_square<const LAST: bool>(
-        from: *const u32,
-        to: *mut u32,
-        square: usize,
-        table: &VectorTable,
-        factors: &Last,
-        c: &Constants<Self>,
-    ) {
-        // SAFETY: as for the forward square.
-        unsafe {
-            let x = load_rows!(from, 0 1 2 3 4 5 6 7);
-            let mut x = Self::transpose(x);
-            let mirror = table.squares - 1 - square;
-            let inner = table.inner.as_ptr().add(table.inner_start + mirror * 7 * 8);
-            inverse_lanes!(x, c, inner; (0, 1, 7, q2) (2, 3, 6, q2) (4, 5, 5, q2) (6, 7, 4, q2));
-            inverse_lanes!(x, c, inner; (0, 2, 3, q4) (1, 3, 3, q2) (4, 6, 2, q4) (5, 7, 2, q2));
-            inverse_lanes!(x, c, inner; (0, 4, 1, q8) (1, 5, 1, q4) (2, 6, 1, q2) (3, 7, 1, q2));
-            fold_rows!(x, c; q8: 0; q4: 0 1; q2: 0 1 2 3);
-            let mut x = Self::transpose(x);
-            let root = table.squares + mirror;
-            inverse_rows!(8, x, c, table, root, LAST, factors);
-            store_rows!(x, to, 0 1 2 3 4 5 6 7);
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Transforms against definitions, against tfhe-ntt, and each instruction set against the others.
 
+#[cfg(target_arch = "x86_64")]
+#[path = "../../../codelets/mod.rs"]
+#[allow(dead_code)]
+mod codelets;
+
 use super::super::testing::{sheet_primes, Stream};
 use super::*;
 
@@ -140,4 +145,67 @@ fn every_instruction_set_transforms_every_size_alike() {
             }
         }
     }
+}
+
+/// Sums of neighbours, then of neighbours of those, down to one value, which is stored: 31 values, 6 of them live at once if depth comes first.
+#[cfg(target_arch = "x86_64")]
+fn tree(block: &mut codelets::block::Block, depth: u32, from: usize) -> codelets::block::Value {
+    use codelets::block::at;
+    if depth == 0 {
+        return block.load(at("rdi", 32 * from));
+    }
+    let left = tree(block, depth - 1, 2 * from);
+    let right = tree(block, depth - 1, 2 * from + 1);
+    block.two("vpaddd", left, right)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_codelet_reads_every_value_after_it_is_made_and_from_its_register() {
+    use codelets::{block, order};
+    use std::collections::HashMap;
+    let mut written = block::Block::default();
+    let root = tree(&mut written, 6, 0);
+    written.store(block::at("rsi", 0), root);
+    let ordered = order::order(&written);
+    assert_eq!(ordered.len(), written.operations.len());
+    let texts: Vec<String> = written
+        .operations
+        .iter()
+        .map(|o| o.print(|v| format!("v{}", v.0)))
+        .collect();
+    let order_of: Vec<usize> = ordered
+        .iter()
+        .map(|o| {
+            texts
+                .iter()
+                .position(|t| *t == o.print(|v| format!("v{}", v.0)))
+                .unwrap()
+        })
+        .collect();
+    assert!(!order_of.is_sorted(), "left as it was written");
+    let mut holds: HashMap<String, block::Value> = HashMap::new();
+    for (operation, text) in ordered.iter().zip(order::print(&ordered)) {
+        let mut registers = text
+            .split([' ', ','])
+            .filter(|word| word.starts_with("ymm"));
+        let result = operation
+            .result
+            .map(|r| (registers.next().unwrap().to_string(), r));
+        for (value, register) in operation.values().zip(registers) {
+            assert_eq!(holds.get(register), Some(&value), "{text}");
+        }
+        holds.extend(result);
+    }
+    assert!(holds.len() <= 16);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+#[should_panic(expected = "a word may leave its bits")]
+fn a_codelet_whose_words_may_leave_their_bits_is_refused() {
+    use codelets::{block::at, residue};
+    let mut w = residue::Writer::new(residue::Constants("rcx"));
+    let x = w.load(at("rdi", 0), (-4.5, 4.5));
+    w.sum(x, x);
 }

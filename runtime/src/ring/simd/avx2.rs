@@ -41,64 +41,6 @@ unsafe fn odd_lanes(v: __m256i) -> __m256i {
     unsafe { _mm256_srli_epi64::<32>(v) }
 }
 
-impl Avx2 {
-    /// `self * w 2^-32 mod q` in `(-q, q)`, as a wrapping word, for `w` in `[0, q)` that differs by lane.
-    #[inline(always)]
-    pub unsafe fn montgomery_product(self, w: Self, q: Self, q_inverse: Self) -> Self {
-        // SAFETY: AVX2 is the caller's.
-        unsafe {
-            let even = _mm256_mul_epu32(self.0, w.0);
-            let odd = _mm256_mul_epu32(odd_lanes(self.0), odd_lanes(w.0));
-            Self(join_high(
-                cancel_low(even, q.0, q_inverse.0),
-                cancel_low(odd, q.0, q_inverse.0),
-            ))
-        }
-    }
-
-    /// Lanes in reverse order.
-    #[inline(always)]
-    pub unsafe fn reverse(self) -> Self {
-        // SAFETY: AVX2 is the caller's.
-        unsafe {
-            Self(_mm256_permutevar8x32_epi32(
-                self.0,
-                _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-            ))
-        }
-    }
-
-    /// Transposes an 8 by 8 matrix of words.
-    #[inline(always)]
-    pub unsafe fn transpose(x: [Self; 8]) -> [Self; 8] {
-        // SAFETY: AVX2 is the caller's.
-        unsafe {
-            let mut a = [
-                x[0].0, x[1].0, x[2].0, x[3].0, x[4].0, x[5].0, x[6].0, x[7].0,
-            ];
-            macro_rules! pairs {
-                ($lo:expr, $hi:expr; $(($i:literal, $j:literal)),*) => {
-                    $( (a[$i], a[$j]) = ($lo(a[$i], a[$j]), $hi(a[$i], a[$j])); )*
-                };
-            }
-            pairs!(|p, q| _mm256_unpacklo_epi32(p, q), |p, q| _mm256_unpackhi_epi32(p, q); (0, 1), (2, 3), (4, 5), (6, 7));
-            pairs!(|p, q| _mm256_unpacklo_epi64(p, q), |p, q| _mm256_unpackhi_epi64(p, q); (0, 2), (1, 3), (4, 6), (5, 7));
-            pairs!(|p, q| _mm256_permute2x128_si256::<0x20>(p, q), |p, q| _mm256_permute2x128_si256::<0x31>(p, q);
-                (0, 4), (1, 5), (2, 6), (3, 7));
-            [
-                Self(a[0]),
-                Self(a[2]),
-                Self(a[1]),
-                Self(a[3]),
-                Self(a[4]),
-                Self(a[6]),
-                Self(a[5]),
-                Self(a[7]),
-            ]
-        }
-    }
-}
-
 /// Even and odd lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Wide {
