@@ -16,10 +16,10 @@ pub(crate) const LINE: usize = 16;
 const PAGE: usize = 2 << 20;
 /// Bytes from which on large pages are asked for.
 const MANY: usize = 2 * PAGE;
-/// Words that whole limbs are set apart from each other: neighbours differ in their set of a first-level cache, and runs of a page of them in
-/// their sets of a second-level cache.
-pub(crate) const APART: usize = 65 * LINE;
-/// Different starts, the first after none: 64 KiB in all.
+/// Words that whole limbs are set apart from each other: neighbours differ by four sets of a first-level cache, so that a pass from one limb to
+/// another does not write to the sets it is about to read, and sixteen of them cover the sets of a second-level cache.
+pub(crate) const APART: usize = 68 * LINE;
+/// Different starts, the first after none: 68 KiB in all.
 const STARTS: usize = 16;
 /// Words from which on starts differ.
 const LONG: usize = 1 << 14;
