@@ -89,9 +89,12 @@ pub(super) unsafe fn rows<V: Vector>(
             sums::<V, 4>(start, n, k, &columns[t..], scaled, to.add(t * n));
             t += 4;
         }
-        while t < columns.len() {
-            sums::<V, 1>(start, n, k, &columns[t..], scaled, to.add(t * n));
-            t += 1;
+        let (left, to) = (&columns[t..], to.add(t * n));
+        match left.len() {
+            3 => sums::<V, 3>(start, n, k, left, scaled, to),
+            2 => sums::<V, 2>(start, n, k, left, scaled, to),
+            1 => sums::<V, 1>(start, n, k, left, scaled, to),
+            _ => {}
         }
     }
 }
@@ -109,12 +112,21 @@ pub(super) unsafe fn quotients<V: Vector>(
 ) {
     // SAFETY: the block lies inside every row and the scratch holds source.len() + 1 rows.
     unsafe {
+        // Row by row: rows are a power of two apart, so the same word of all of them falls into one set of the caches, which holds eight.
+        for (i, row) in source.iter().enumerate() {
+            let from = row.as_ptr().add(start);
+            std::ptr::copy_nonoverlapping(from, scaled.add(i * BLOCK), BLOCK);
+        }
+        let is_word = |&r: &u64| u32::try_from(r).is_ok();
+        let words = reciprocals.iter().all(is_word);
         for j in (0..BLOCK).step_by(V::LANES) {
             let mut sum = V::wide_add(V::wide_zero(), 1 << (QUOTIENT_BITS - 1));
-            for (i, (&reciprocal, row)) in reciprocals.iter().zip(source).enumerate() {
-                let y = V::load(row.as_ptr().add(start + j));
-                y.store(scaled.add(i * BLOCK + j));
-                sum = V::mac_splat_wide(sum, y, reciprocal);
+            for (i, &reciprocal) in reciprocals.iter().enumerate() {
+                let y = V::load(scaled.add(i * BLOCK + j));
+                sum = match words {
+                    true => V::mac_splat(sum, y, reciprocal as u32),
+                    false => V::mac_splat_wide(sum, y, reciprocal),
+                };
             }
             V::wide_top(sum).store(scaled.add(source.len() * BLOCK + j));
         }
