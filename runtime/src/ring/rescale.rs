@@ -11,6 +11,7 @@ use super::extension::Extension;
 use super::kernels;
 use super::poly::{Form, RnsPoly};
 use super::pool::Buffer;
+use super::words::{opposite, SETS};
 use num_bigint::{BigInt, BigUint};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -285,8 +286,9 @@ impl RingContext {
                     return;
                 }
                 // Values stay in the second-level cache until the limb is made where the coefficients were.
-                let mut values = Buffer::scratch(2 * n);
-                let (first, second) = values.split_at_mut(n);
+                let mut values = Buffer::scratch(2 * (n + SETS));
+                let (first, second) = values.split_at_mut(n + SETS);
+                let (first, second) = (opposite(first, low), opposite(second, high));
                 tables.evaluate(self, id, low, first);
                 tables.evaluate(self, id, high, second);
                 let corrections = Some([&*first, &*second]);

@@ -24,6 +24,17 @@ const STARTS: usize = 16;
 /// Words from which on starts differ.
 const LONG: usize = 1 << 14;
 
+/// Words that cover all sets of a first-level cache, of 64 lines.
+pub(crate) const SETS: usize = 64 * LINE;
+
+/// As many words of a buffer as `other` has, half the sets of a first-level cache from it: a pass of a transform that reads eight rows of
+/// one and writes eight of the other, rows a power of two apart, finds both in the cache. The buffer is longer by [`SETS`].
+pub(crate) fn opposite<'a>(buffer: &'a mut [u32], other: &[u32]) -> &'a mut [u32] {
+    let place = |words: &[u32]| words.as_ptr() as usize / size_of::<u32>();
+    let skipped = (place(other) + SETS / 2).wrapping_sub(place(buffer)) % SETS;
+    &mut buffer[skipped..][..other.len()]
+}
+
 /// Words before the first one.
 fn next_start(length: usize) -> usize {
     static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -167,6 +178,18 @@ mod tests {
             assert!(words.iter().all(|&w| w == 0));
         }
         assert_eq!(*Words::from(&[3, 4][..]), [3, 4]);
+    }
+
+    #[test]
+    fn what_is_opposite_is_half_the_sets_away_wherever_both_begin() {
+        let (other, mut buffer) = (Words::zeroed(4096), Words::zeroed(4096 + SETS));
+        for begin in [0, LINE, 5 * LINE, 40 * LINE, 63 * LINE] {
+            let other = &other[begin..][..1024];
+            let found = opposite(&mut buffer, other);
+            assert_eq!(found.len(), other.len());
+            let apart = (found.as_ptr() as usize).wrapping_sub(other.as_ptr() as usize) / 4;
+            assert_eq!(apart % SETS, SETS / 2, "{begin}");
+        }
     }
 
     /// Other tests make words meanwhile, so that no two need to be neighbours.
