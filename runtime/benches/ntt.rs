@@ -70,25 +70,34 @@ fn line(name: &str, per: f64, times: Times) {
     );
 }
 
+/// A limb as polynomials hold it: it starts on a line of the cache, where a vector from the allocator starts 16 bytes after one and every second
+/// or, with 512 bits, every load straddles two.
+fn limb_on_a_line(prime: u32, source: &RandomSource) -> Option<RnsPoly> {
+    let ring = RingContext::new(LOG_N, &[prime]).ok()?;
+    Some(source.uniform(&ring, &ring.all_limbs(), Form::Coefficient))
+}
+
 /// Transforms of single limbs, beside tfhe-ntt.
 fn transforms(primes: &[u32], source: &RandomSource) {
     let n = 1usize << LOG_N;
-    let mut limb = vec![0u32; n];
-    source.uniform_limb(primes[0], &mut limb);
+    let Some(mut held) = limb_on_a_line(primes[0], source) else {
+        return;
+    };
+    let limb = held.limb_mut(0);
     if let Some(plan) = tfhe_ntt::prime32::Plan::try_new(n, primes[0]) {
-        let forward = measure(201, &mut || plan.fwd(&mut limb));
+        let forward = measure(201, &mut || plan.fwd(limb));
         line("tfhe-ntt prime32, forward, one limb", 1.0, forward);
-        let inverse = measure(201, &mut || plan.inv(&mut limb));
+        let inverse = measure(201, &mut || plan.inv(limb));
         line("tfhe-ntt prime32, inverse, one limb", 1.0, inverse);
     }
     for set in InstructionSet::all_available() {
         let Ok(ring) = RingContext::with_instruction_set(LOG_N, &primes[..48], set) else {
             continue;
         };
-        source.uniform_limb(primes[0], &mut limb);
-        let forward = measure(201, &mut || ring.limb_to_evaluation(LimbId(0), &mut limb));
+        source.uniform_limb(primes[0], limb);
+        let forward = measure(201, &mut || ring.limb_to_evaluation(LimbId(0), limb));
         line(&format!("{set:?}, forward, one limb"), 1.0, forward);
-        let inverse = measure(201, &mut || ring.limb_to_coefficient(LimbId(0), &mut limb));
+        let inverse = measure(201, &mut || ring.limb_to_coefficient(LimbId(0), limb));
         line(&format!("{set:?}, inverse, one limb"), 1.0, inverse);
         let mut poly = source.uniform(&ring, &ring.all_limbs(), Form::Coefficient);
         let sweep = measure(21, &mut || {
@@ -195,10 +204,12 @@ fn per_bit(primes: &[u32], source: &RandomSource) {
         "{:<62} {:>9} {:>9} {:>9}",
         "\nforward transform, smallest of 201", "bits", "us", "us/bit"
     );
-    let mut limb = vec![0u32; n];
-    source.uniform_limb(primes[0], &mut limb);
+    let Some(mut held) = limb_on_a_line(primes[0], source) else {
+        return;
+    };
+    let limb = held.limb_mut(0);
     if let Ok(ring) = RingContext::new(LOG_N, &primes[..1]) {
-        let times = measure(201, &mut || ring.limb_to_evaluation(LimbId(0), &mut limb));
+        let times = measure(201, &mut || ring.limb_to_evaluation(LimbId(0), limb));
         per("heron", f64::from(primes[0]), times);
     }
     let below_2_30 = (1..1u32 << 13)
@@ -207,8 +218,8 @@ fn per_bit(primes: &[u32], source: &RandomSource) {
         .find(|&q| is_prime(q));
     let plan = below_2_30.and_then(|q| Some((q, tfhe_ntt::prime32::Plan::try_new(n, q)?)));
     if let Some((q, plan)) = plan {
-        source.uniform_limb(q, &mut limb);
-        let times = measure(201, &mut || plan.fwd(&mut limb));
+        source.uniform_limb(q, limb);
+        let times = measure(201, &mut || plan.fwd(limb));
         per("tfhe-ntt prime32", f64::from(q), times);
     }
     for q in [PRIME_50, PRIME_60] {

@@ -166,8 +166,8 @@ impl Writer {
         Self::residue(word, (-size, size))
     }
 
-    /// Takes multiples of q off each word until its size is at most `size`, 2 or more, or 1: one that brings the middle of its range near zero,
-    /// then those with the sign of the word.
+    /// Takes multiples of q off each word until its size is at most `size`, 1 or more: one that brings the middle of its range near zero, then those with
+    /// the sign of the word.
     pub fn near_zero(&mut self, words: &mut [Residue], size: f64) {
         for x in words.iter_mut().filter(|x| x.size() > size) {
             let middle = ((x.range.0 + x.range.1) / 2.0).round();
