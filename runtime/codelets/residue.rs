@@ -4,6 +4,7 @@
 //! inside is put where it is needed, and a loop that could leave it is not printed.
 
 use super::block::{at, Block, Operand, Value};
+use std::collections::HashMap;
 
 /// Bytes of a vector.
 pub const VECTOR: usize = 32;
@@ -64,6 +65,8 @@ impl Residue {
 pub struct Writer {
     pub block: Block,
     pub constants: Constants,
+    /// Words in all lanes, by address.
+    broadcasts: HashMap<String, Value>,
 }
 
 impl Writer {
@@ -71,6 +74,7 @@ impl Writer {
         Self {
             block: Block::default(),
             constants,
+            broadcasts: HashMap::new(),
         }
     }
 
@@ -85,6 +89,14 @@ impl Writer {
 
     pub fn load(&mut self, from: Operand, range: (f64, f64)) -> Residue {
         Self::residue(self.block.load(from), range)
+    }
+
+    /// The word at an address in all lanes, loaded once for all that read it.
+    pub fn broadcast(&mut self, base: &str, place: usize) -> Operand {
+        let address = format!("{base} + {place}");
+        let load = || self.block.make("vpbroadcastd", vec![at(base, place)]);
+        let word = *self.broadcasts.entry(address).or_insert_with(load);
+        word.into()
     }
 
     pub fn sum(&mut self, a: Residue, b: Residue) -> Residue {

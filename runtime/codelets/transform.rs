@@ -220,11 +220,10 @@ fn inverse_pass(rows: usize, last: bool) -> String {
 /// Factor `t` of a square's rows, from the table's entries for its level.
 fn broadcast(w: &mut Writer, base: &str, t: usize) -> Shoup {
     let place = 8 * (t - (1 << t.ilog2()));
-    let mut one = |place| w.block.make("vpbroadcastd", vec![at(base, place)]);
-    let (quotient, value) = (one(place), one(place + 4));
+    let quotient = w.broadcast(base, place);
     Shoup {
-        quotients: [quotient.into(), quotient.into()],
-        value: value.into(),
+        quotients: [quotient.clone(), quotient],
+        value: w.broadcast(base, place + 4),
     }
 }
 
