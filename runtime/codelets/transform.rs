@@ -227,48 +227,30 @@ fn broadcast(w: &mut Writer, base: &str, t: usize) -> Shoup {
     }
 }
 
-/// Twiddles of a square's lanes: the first three of a network in the form of Shoup, and all in that of Montgomery.
-#[derive(Clone, Copy)]
-struct Lanes {
-    shoup: &'static str,
-    montgomery: &'static str,
-}
+/// Bytes of a square's twiddles by lane: the first three of a network in the form of Shoup, quotients and values, the other four in that of
+/// Montgomery.
+const LANES_TABLE: usize = 10 * VECTOR;
 
-impl Lanes {
-    fn multiply(self, w: &mut Writer, x: Residue, t: usize) -> Residue {
-        if t > 3 {
-            return w.montgomery(x, (self.montgomery, VECTOR * (t - 1)));
-        }
-        let place = 2 * VECTOR * (t - 1);
-        let factor = Shoup {
-            quotients: [at(self.shoup, place), at(self.shoup, place + 4)],
-            value: at(self.shoup, place + VECTOR),
-        };
-        w.shoup(x, factor)
+/// The product with twiddle `t` of a square's lanes.
+fn by_lane(w: &mut Writer, lanes: &str, x: Residue, t: usize) -> Residue {
+    if t > 3 {
+        return w.montgomery(x, (lanes, VECTOR * (t + 2)));
     }
-
-    /// Bytes of the tables per square.
-    fn steps(self) -> [(&'static str, isize); 2] {
-        [
-            (self.shoup, 6 * VECTOR as isize),
-            (self.montgomery, 7 * VECTOR as isize),
-        ]
-    }
+    let place = 2 * VECTOR * (t - 1);
+    let factor = Shoup {
+        quotients: [at(lanes, place), at(lanes, place + 4)],
+        value: at(lanes, place + VECTOR),
+    };
+    w.shoup(x, factor)
 }
 
 /// The last six stages on squares of 64 words, in place: along rows, transposed along lanes, and to canonical words.
 ///
 /// Arguments: the words, the number of squares, the table of pairs (quotient, value) at the first square's entry, at twice and at four times
-/// that entry, the lanes' twiddles in the form of Shoup; and on the stack those in the form of Montgomery, and the constants.
+/// that entry, the lanes' twiddles; and on the stack the constants.
 fn forward_squares() -> String {
     let (words, turns, pairs) = ("rdi", "rsi", ["rdx", "rcx", "r8"]);
-    let (lanes, constants) = (
-        Lanes {
-            shoup: "r9",
-            montgomery: "r10",
-        },
-        "rax",
-    );
+    let (lanes, constants) = ("r9", "rax");
     let mut w = Writer::new(Constants(constants));
     let rows = 0..ROWS;
     let mut x: Vec<Residue> = rows
@@ -285,7 +267,7 @@ fn forward_squares() -> String {
     transpose(&mut w.block, &mut x);
     w.near_zero(&mut x[..1], 1.0);
     x[0] = w.raise(x[0], 3);
-    let by_lane = |w: &mut Writer, x: Residue, t: usize| lanes.multiply(w, x, t);
+    let by_lane = |w: &mut Writer, x: Residue, t: usize| by_lane(w, lanes, x, t);
     // Shoup's products are above zero, nearly. Where the sums that become results take one off, q is added: so all end above zero.
     let taken_off: [&[usize]; 3] = [&[4], &[2, 6], &[]];
     for (stage, taken_off) in taken_off.into_iter().enumerate() {
@@ -299,18 +281,13 @@ fn forward_squares() -> String {
     for (k, x) in x.iter().enumerate() {
         w.block.store(at(words, VECTOR * k), x.word);
     }
-    let [shoup, montgomery] = lanes.steps();
-    let before = [
-        format!("mov {}, [rsp + 8]", lanes.montgomery),
-        format!("mov {constants}, [rsp + 16]"),
-    ];
+    let before = [format!("mov {constants}, [rsp + 8]")];
     let steps = [
         (words, SQUARE as isize),
         (pairs[0], 8),
         (pairs[1], 16),
         (pairs[2], 32),
-        shoup,
-        montgomery,
+        (lanes, LANES_TABLE as isize),
     ];
     looped(&before, &w.block, &steps, turns)
 }
@@ -318,16 +295,10 @@ fn forward_squares() -> String {
 /// The first six stages of an inverse transform on squares of 64 canonical words: transposed along lanes, then along rows.
 ///
 /// Arguments: from, to, the number of squares, the table of pairs at the first square's mirrored entry, at twice and at four times that entry;
-/// and on the stack the lanes' twiddles in the form of Shoup and of Montgomery, and the constants. Tables are read backwards.
+/// and on the stack the lanes' twiddles and the constants. Tables are read backwards.
 fn inverse_squares() -> String {
     let (from, to, turns, pairs) = ("rdi", "rsi", "rdx", ["rcx", "r8", "r9"]);
-    let (lanes, constants) = (
-        Lanes {
-            shoup: "r10",
-            montgomery: "r11",
-        },
-        "rax",
-    );
+    let (lanes, constants) = ("r10", "rax");
     let mut w = Writer::new(Constants(constants));
     // Rows in reverse become lanes in reverse, as the mirrored twiddles are.
     let rows = (0..ROWS).rev();
@@ -335,7 +306,7 @@ fn inverse_squares() -> String {
         .map(|k| w.load(at(from, VECTOR * k), CANONICAL))
         .collect();
     transpose(&mut w.block, &mut x);
-    let by_lane = |w: &mut Writer, x: Residue, t: usize| lanes.multiply(w, x, t);
+    let by_lane = |w: &mut Writer, x: Residue, t: usize| by_lane(w, lanes, x, t);
     inverse_network(&mut w, ROWS, &mut x, 0, &by_lane);
     w.near_zero(&mut x, INVERSE);
     transpose(&mut w.block, &mut x);
@@ -350,19 +321,16 @@ fn inverse_squares() -> String {
         w.block.store(at(to, VECTOR * k), x.word);
     }
     let before = [
-        format!("mov {}, [rsp + 8]", lanes.shoup),
-        format!("mov {}, [rsp + 16]", lanes.montgomery),
-        format!("mov {constants}, [rsp + 24]"),
+        format!("mov {lanes}, [rsp + 8]"),
+        format!("mov {constants}, [rsp + 16]"),
     ];
-    let [shoup, montgomery] = lanes.steps();
     let steps = [
         (from, SQUARE as isize),
         (to, SQUARE as isize),
         (pairs[0], -8),
         (pairs[1], -16),
         (pairs[2], -32),
-        (shoup.0, -shoup.1),
-        (montgomery.0, -montgomery.1),
+        (lanes, -(LANES_TABLE as isize)),
     ];
     looped(&before, &w.block, &steps, turns)
 }

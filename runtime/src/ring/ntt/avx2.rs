@@ -17,8 +17,10 @@ const LANES: usize = 8;
 const SQUARE: usize = LANES * LANES;
 /// Most stages in one strided pass.
 const PASS: u32 = 3;
-/// Twiddles of a square's last stages but one, which are kept in the form of Shoup; those of the last in that of Montgomery only.
+/// Twiddles of a square's last stages but one, by lane, which are kept in the form of Shoup; the others in that of Montgomery.
 const SHOUP_LANES: usize = 3;
+/// Words of a square's twiddles by lane, 5 lines of the cache.
+const LANES_TABLE: usize = (LANES - 1 + SHOUP_LANES) * LANES;
 
 type Broadcast = [u32; LANES];
 
@@ -35,11 +37,12 @@ struct Constants {
 /// A twiddle in the form of Shoup: quotient, value.
 type Pair = [u32; 2];
 
-/// Twiddles beside those of [`VectorTable`].
+/// Twiddles for the loops.
 pub(super) struct Twiddles {
     /// `psi^bitrev(k)` for `k < N / 8`.
     pairs: Vec<Pair>,
-    /// Per square the first three vectors of [`VectorTable::inner`], each as quotients, then values.
+    /// Per square, for each lane `l` descendant `t` (heap order) of the butterfly tree on the `l`-th run of 8 words: vectors of quotients and of values,
+    /// or of values in Montgomery form.
     lanes: Vec<u32>,
     /// Where the first square's begin: a line of the cache.
     lanes_start: usize,
@@ -61,19 +64,24 @@ impl Twiddles {
         let (runs, squares) = (powers.len() / LANES, powers.len() / SQUARE);
         let line = 16;
         // One word may be read after the last.
-        let words = squares * SHOUP_LANES * 2 * LANES;
-        let mut lanes: Vec<u32> = Vec::with_capacity(line + words + 1);
+        let mut lanes: Vec<u32> = Vec::with_capacity(line + squares * LANES_TABLE + 1);
         let lanes_start = lanes.as_ptr().align_offset(64).min(line);
         lanes.resize(lanes_start, 0);
+        let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
         for square in 0..squares {
-            for t in 1..=SHOUP_LANES {
+            for t in 1..LANES {
                 let level = t.ilog2();
                 let twiddle = |lane: usize| {
                     let root = runs + square * LANES + lane;
-                    pair(q, powers[(root << level) + t - (1 << level)])
+                    powers[(root << level) + t - (1 << level)]
                 };
-                for part in 0..2 {
-                    lanes.extend((0..LANES).map(|lane| twiddle(lane)[part]));
+                let all = (0..LANES).map(twiddle);
+                if t <= SHOUP_LANES {
+                    let pairs = all.map(|w| pair(q, w));
+                    lanes.extend(pairs.clone().map(|[quotient, _]| quotient));
+                    lanes.extend(pairs.map(|[_, value]| value));
+                } else {
+                    lanes.extend(all.map(|w| modulus.mul_shoup(w, radix)));
                 }
             }
         }
@@ -110,10 +118,10 @@ loops! {
     forward_later4(from: *const u32, to: *mut u32, stride: usize, constants: *const Constants, turns: usize);
     /// The last six stages.
     forward_squares(words: *mut u32, squares: usize, pairs: *const Pair, twice: *const Pair, four_times: *const Pair, lanes: *const u32,
-        inner: *const u32, constants: *const Constants);
+        constants: *const Constants);
     /// The first six stages of an inverse transform.
     inverse_squares(from: *const u32, to: *mut u32, squares: usize, pairs: *const Pair, twice: *const Pair, four_times: *const Pair,
-        lanes: *const u32, inner: *const u32, constants: *const Constants);
+        lanes: *const u32, constants: *const Constants);
     /// A pass of three stages before the last pass.
     inverse_later8(from: *const u32, to: *mut u32, stride: usize, constants: *const Constants, turns: usize);
     /// A pass of two before the last.
@@ -256,15 +264,13 @@ pub(super) unsafe fn forward(
             let entry = table.squares + number;
             let pairs = twiddles.pairs.as_ptr();
             let lanes = twiddles.lanes.as_ptr().add(twiddles.lanes_start);
-            let inner = table.inner.as_ptr().add(table.inner_start);
             forward_squares(
                 base,
                 count,
                 pairs.add(entry),
                 pairs.add(2 * entry),
                 pairs.add(4 * entry),
-                lanes.add(number * 2 * SHOUP_LANES * LANES),
-                inner.add(number * (LANES - 1) * LANES),
+                lanes.add(number * LANES_TABLE),
                 &raw const constants,
             );
         }
@@ -295,7 +301,6 @@ pub(super) unsafe fn inverse(
             let entry = table.squares + mirror;
             let pairs = twiddles.pairs.as_ptr();
             let lanes = twiddles.lanes.as_ptr().add(twiddles.lanes_start);
-            let inner = table.inner.as_ptr().add(table.inner_start);
             inverse_squares(
                 from.add(block * length),
                 base,
@@ -303,8 +308,7 @@ pub(super) unsafe fn inverse(
                 pairs.add(entry),
                 pairs.add(2 * entry),
                 pairs.add(4 * entry),
-                lanes.add(mirror * 2 * SHOUP_LANES * LANES),
-                inner.add(mirror * (LANES - 1) * LANES),
+                lanes.add(mirror * LANES_TABLE),
                 &raw const constants,
             );
             let mut count = per_block;

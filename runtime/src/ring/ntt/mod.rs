@@ -5,8 +5,8 @@
 //! backwards, because `psi^-bitrev(m + i) = -psi^bitrev(2m - 1 - i)` for `i < m`.
 //!
 //! Canonical residues in and out on every path. The vector paths keep 4 bytes per twiddle of the last stages (Montgomery form, by lane) and
-//! 8 bytes for the few others (Shoup), 16 more where 52-bit multiply-adds do forward transforms, 8 more for two stages by lane with 256-bit
-//! vectors: 290 to 490 KB per prime at N = 2^16.
+//! 8 bytes for the few others (Shoup), 16 more where 52-bit multiply-adds do forward transforms; with 256-bit vectors 8 for all but the last
+//! stage: 290 to 400 KB per prime at N = 2^16.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -44,7 +44,7 @@ struct VectorTable {
     /// `psi^bitrev(k)` for `k < N / L`, and the Shoup quotients; of 512-bit vectors.
     values: Vec<u32>,
     quotients: Vec<u32>,
-    /// Per square, `(L - 1) * L` twiddles in Montgomery form: vector `t - 1` holds for each lane `l` descendant `t` (heap order) of the
+    /// Of 512-bit vectors, per square, `(L - 1) * L` twiddles in Montgomery form: vector `t - 1` holds for each lane `l` descendant `t` (heap order) of the
     /// butterfly tree on the `l`-th run of L words.
     inner: Vec<u32>,
     /// Where the first square's begin: a line of the cache. One word may be read after the last.
@@ -200,15 +200,20 @@ mod vector {
             let lanes = if set.is_avx512() { 16 } else { 8 };
             let squares = powers.len() / (lanes * lanes);
             let runs = powers.len() / lanes;
-            let outer = if set.is_avx512() { runs } else { 0 };
+            // Those of 256-bit vectors are elsewhere.
+            let (outer, filled) = if set.is_avx512() {
+                (runs, squares)
+            } else {
+                (0, 0)
+            };
             let values = powers[..outer].to_vec();
             let quotients = values.iter().map(|&w| modulus.shoup(w).quotient).collect();
             let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
             let line = 16;
-            let mut inner: Vec<u32> = Vec::with_capacity(squares * (lanes - 1) * lanes + line + 1);
+            let mut inner: Vec<u32> = Vec::with_capacity(filled * (lanes - 1) * lanes + line + 1);
             let inner_start = inner.as_ptr().align_offset(64).min(line);
             inner.resize(inner_start, 0);
-            for square in 0..squares {
+            for square in 0..filled {
                 for t in 1..lanes {
                     let level = t.ilog2();
                     inner.extend((0..lanes).map(|lane| {
