@@ -10,7 +10,7 @@ fn main() {
     simulator();
 }
 
-/// A file per loop, which `ring::ntt::signed` includes.
+/// A file per loop, which `ring::ntt::avx2` includes.
 fn print_codelets() {
     println!("cargo:rerun-if-changed=codelets");
     let folder = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));

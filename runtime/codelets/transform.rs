@@ -37,22 +37,28 @@ fn stages(rows: usize) -> &'static [&'static [Butterfly]] {
     }
 }
 
+/// The butterflies of one stage of all networks of so many rows that the registers hold.
+fn butterflies(rows: usize, stage: usize) -> impl Iterator<Item = Butterfly> {
+    let networks = (0..ROWS).step_by(rows);
+    networks.flat_map(move |first| {
+        let network = stages(rows)[stage].iter();
+        network.map(move |&(i, j, t)| (i + first, j + first, t))
+    })
+}
+
 /// What a network multiplies by: the product of a word and twiddle t.
 type Multiply<'a> = &'a dyn Fn(&mut Writer, Residue, usize) -> Residue;
 
-/// One stage of the networks of so many rows that `x` holds: row j is multiplied, then rows become their sum and difference.
+/// One stage: row j is multiplied, then rows become their sum and difference.
 fn forward_stage(
     w: &mut Writer,
     (rows, stage): (usize, usize),
     x: &mut [Residue],
     multiply: Multiply<'_>,
 ) {
-    for first in (0..x.len()).step_by(rows) {
-        for &(i, j, t) in stages(rows)[stage] {
-            let (i, j) = (i + first, j + first);
-            let product = multiply(w, x[j], t);
-            (x[i], x[j]) = (w.sum(x[i], product), w.difference(x[i], product));
-        }
+    for (i, j, t) in butterflies(rows, stage) {
+        let product = multiply(w, x[j], t);
+        (x[i], x[j]) = (w.sum(x[i], product), w.difference(x[i], product));
     }
 }
 
@@ -63,13 +69,10 @@ fn inverse_stage(
     x: &mut [Residue],
     multiply: Multiply<'_>,
 ) {
-    for first in (0..x.len()).step_by(rows) {
-        for &(i, j, t) in stages(rows)[stage] {
-            let (i, j) = (i + first, j + first);
-            let difference = w.difference(x[j], x[i]);
-            x[i] = w.sum(x[i], x[j]);
-            x[j] = multiply(w, difference, 3 * (1 << stage) - 1 - t);
-        }
+    for (i, j, t) in butterflies(rows, stage) {
+        let difference = w.difference(x[j], x[i]);
+        x[i] = w.sum(x[i], x[j]);
+        x[j] = multiply(w, difference, 3 * (1 << stage) - 1 - t);
     }
 }
 
@@ -217,14 +220,16 @@ fn inverse_pass(rows: usize, last: bool) -> String {
     pass(w, rows, &x)
 }
 
-/// Factor `t` of a square's rows, from the table's entries for its level.
-fn broadcast(w: &mut Writer, base: &str, t: usize) -> Shoup {
-    let place = 8 * (t - (1 << t.ilog2()));
-    let quotient = w.broadcast(base, place);
-    Shoup {
+/// The product with twiddle `t` of a square's rows, from the entries of its level in the table of pairs.
+fn by_row(w: &mut Writer, pairs: [&str; 3], x: Residue, t: usize) -> Residue {
+    let level = t.ilog2() as usize;
+    let place = 8 * (t - (1 << level));
+    let quotient = w.broadcast(pairs[level], place);
+    let factor = Shoup {
         quotients: [quotient.clone(), quotient],
-        value: w.broadcast(base, place + 4),
-    }
+        value: w.broadcast(pairs[level], place + 4),
+    };
+    w.shoup(x, factor)
 }
 
 /// Bytes of a square's twiddles by lane: the first three of a network in the form of Shoup, quotients and values, the other four in that of
@@ -256,10 +261,7 @@ fn forward_squares() -> String {
     let mut x: Vec<Residue> = rows
         .map(|k| w.load(at(words, VECTOR * k), within(FORWARD)))
         .collect();
-    let by_row = |w: &mut Writer, x: Residue, t: usize| {
-        let factor = broadcast(w, pairs[t.ilog2() as usize], t);
-        w.shoup(x, factor)
-    };
+    let by_row = |w: &mut Writer, x: Residue, t: usize| by_row(w, pairs, x, t);
     w.near_zero(&mut x[..1], 1.0);
     for stage in 0..3 {
         forward_stage(&mut w, (ROWS, stage), &mut x, &by_row);
@@ -311,10 +313,7 @@ fn inverse_squares() -> String {
     w.near_zero(&mut x, INVERSE);
     transpose(&mut w.block, &mut x);
     x.reverse();
-    let by_row = |w: &mut Writer, x: Residue, t: usize| {
-        let factor = broadcast(w, pairs[t.ilog2() as usize], t);
-        w.shoup(x, factor)
-    };
+    let by_row = |w: &mut Writer, x: Residue, t: usize| by_row(w, pairs, x, t);
     inverse_network(&mut w, ROWS, &mut x, 0, &by_row);
     w.near_zero(&mut x, INVERSE);
     for (k, x) in x.iter().enumerate() {

@@ -92,6 +92,16 @@ impl Twiddles {
             lanes_start,
         }
     }
+
+    /// What the loops over squares read from square `number` of `squares` on, or back: pairs at its entry, at twice and at four times that entry, and
+    /// its twiddles by lane.
+    fn of_square(&self, squares: usize, number: usize) -> ([*const Pair; 3], *const u32) {
+        let entry = squares + number;
+        // Pointers into all of a table: it is read backwards too.
+        let pairs = [1, 2, 4].map(|times| self.pairs.as_ptr().wrapping_add(times * entry));
+        let lanes = self.lanes_start + number * LANES_TABLE;
+        (pairs, self.lanes.as_ptr().wrapping_add(lanes))
+    }
 }
 
 macro_rules! loops {
@@ -133,7 +143,7 @@ loops! {
 }
 
 /// Where in a transform a pass stands: canonical words come into the first of a forward one and go out of the last of an inverse one.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Place {
     Outermost,
     Within,
@@ -260,19 +270,9 @@ pub(super) unsafe fn forward(
                 }
                 (count, size, root) = (count << stages, size >> stages, root << stages);
             }
-            let number = block * count;
-            let entry = table.squares + number;
-            let pairs = twiddles.pairs.as_ptr();
-            let lanes = twiddles.lanes.as_ptr().add(twiddles.lanes_start);
-            forward_squares(
-                base,
-                count,
-                pairs.add(entry),
-                pairs.add(2 * entry),
-                pairs.add(4 * entry),
-                lanes.add(number * LANES_TABLE),
-                &raw const constants,
-            );
+            let ([pairs, twice, four_times], lanes) =
+                twiddles.of_square(table.squares, block * count);
+            forward_squares(base, count, pairs, twice, four_times, lanes, &constants);
         }
     }
 }
@@ -298,18 +298,10 @@ pub(super) unsafe fn inverse(
         for block in 0..1usize << passes[0] {
             let base = to.add(block * length);
             let mirror = table.squares - 1 - block * per_block;
-            let entry = table.squares + mirror;
-            let pairs = twiddles.pairs.as_ptr();
-            let lanes = twiddles.lanes.as_ptr().add(twiddles.lanes_start);
+            let ([pairs, twice, four_times], lanes) = twiddles.of_square(table.squares, mirror);
+            let from = from.add(block * length);
             inverse_squares(
-                from.add(block * length),
-                base,
-                per_block,
-                pairs.add(entry),
-                pairs.add(2 * entry),
-                pairs.add(4 * entry),
-                lanes.add(mirror * LANES_TABLE),
-                &raw const constants,
+                from, base, per_block, pairs, twice, four_times, lanes, &constants,
             );
             let mut count = per_block;
             for &stages in passes[1..].iter().rev().filter(|&&stages| stages > 0) {
