@@ -10,7 +10,7 @@ fn main() {
     simulator();
 }
 
-/// A file per loop, which `ring::ntt::avx2` includes.
+/// A file per loop, which `ring::ntt::avx2` and `avx512` include.
 fn print_codelets() {
     println!("cargo:rerun-if-changed=codelets");
     let folder = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));

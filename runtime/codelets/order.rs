@@ -4,12 +4,10 @@
 //! Only the first few in the order of writing are looked at, and an operation that needs one more register waits while there is none, so the
 //! order of writing must itself do with the registers there are.
 
-use super::block::{Block, Operation, Value};
+use super::block::{Block, Operation, Tied, Value, Vectors};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// Vector registers.
-const REGISTERS: usize = 16;
 /// Operations a cycle. Four can be executed, but two in the model left the shortest times of 1 to 5, measured on Zen 3 for passes and squares:
 /// what is near in the chain stays near in the code.
 const WIDTH: usize = 2;
@@ -60,18 +58,35 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// The operations in their new order.
+/// The operations in their new order, for so many registers.
 ///
 /// # Panics
 /// If the order of writing itself needs more registers than there are.
-pub fn order(block: &Block) -> Vec<&Operation> {
+pub fn order(block: &Block, registers: usize) -> Vec<&Operation> {
     let mut windows = (1..=WINDOW).rev();
-    let found = windows.find_map(|window| order_within(block, window));
-    found.expect("an order of writing that 16 registers suffice for")
+    let found = windows.find_map(|window| order_within(block, registers, window));
+    let found = found.expect("an order of writing that the registers suffice for");
+    spread(found, &block.prefetches)
+}
+
+/// Operations with others between them, as far apart as there is room: lines that are asked for all at once wait for each other.
+fn spread<'a>(operations: Vec<&'a Operation>, others: &'a [Operation]) -> Vec<&'a Operation> {
+    let count = operations.len();
+    let mut left = others.iter().enumerate().peekable();
+    let mut spread = Vec::with_capacity(count + others.len());
+    for (index, operation) in operations.into_iter().enumerate() {
+        spread.push(operation);
+        let due =
+            |&(k, _): &(usize, &Operation)| (2 * k + 1) * count <= 2 * others.len() * (index + 1);
+        while let Some((_, other)) = left.next_if(due) {
+            spread.push(other);
+        }
+    }
+    spread
 }
 
 /// The order that looks at so many operations, if there is one.
-fn order_within(block: &Block, window: usize) -> Option<Vec<&Operation>> {
+fn order_within(block: &Block, registers: usize, window: usize) -> Option<Vec<&Operation>> {
     let mut graph = Graph::new(block);
     let mut waiting: Vec<usize> = (0..block.operations.len()).collect();
     let mut ready_at: HashMap<Value, usize> = HashMap::new();
@@ -86,7 +101,7 @@ fn order_within(block: &Block, window: usize) -> Option<Vec<&Operation>> {
                 let start = times.collect::<Option<Vec<usize>>>()?.into_iter().max();
                 // Nothing else to do: the first in the order of writing need not wait.
                 let waits = start > Some(cycle) && (place > 0 || idle == 0);
-                let fits = live + graph.pressure(operation) <= REGISTERS as isize;
+                let fits = live + graph.pressure(operation) <= registers as isize;
                 (fits && !waits).then_some((graph.heights[index], Reverse(place)))
             };
             let seen = waiting.iter().take(window).enumerate();
@@ -115,25 +130,30 @@ fn order_within(block: &Block, window: usize) -> Option<Vec<&Operation>> {
     Some(ordered)
 }
 
-/// The instructions of an order, each value in a register.
+/// The instructions of an order, each value in one of so many registers.
 ///
 /// # Panics
-/// If more values are live at once than there are registers.
-pub fn print(ordered: &[&Operation]) -> Vec<String> {
+/// If more values are live at once, or a value that is written over is read later.
+pub fn print(vectors: Vectors, ordered: &[&Operation], registers: usize) -> Vec<String> {
     let mut last: HashMap<Value, usize> = HashMap::new();
     for (index, operation) in ordered.iter().enumerate() {
         last.extend(operation.values().map(|value| (value, index)));
     }
-    let mut free: Vec<usize> = (0..REGISTERS).rev().collect();
-    let mut registers: HashMap<Value, usize> = HashMap::new();
+    let mut free: Vec<usize> = (0..registers).rev().collect();
+    let mut holds: HashMap<Value, usize> = HashMap::new();
     let instruction = |(index, operation): (usize, &&Operation)| {
         let dead: BTreeSet<Value> = operation.values().filter(|v| last[v] == index).collect();
-        free.extend(dead.iter().map(|v| registers[v]));
+        free.extend(dead.iter().map(|v| holds[v]));
+        if let Some(Tied { value, .. }) = operation.tied {
+            assert!(dead.contains(&value), "{operation:?} is not the last");
+            free.retain(|&register| register != holds[&value]);
+            free.push(holds[&value]);
+        }
         if let Some(result) = operation.result {
             let register = free.pop();
-            registers.insert(result, register.expect("a register for every live value"));
+            holds.insert(result, register.expect("a register for every live value"));
         }
-        operation.print(|value| format!("ymm{}", registers[&value]))
+        operation.print(|value| vectors.register(holds[&value]))
     };
     ordered.iter().enumerate().map(instruction).collect()
 }

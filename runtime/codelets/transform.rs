@@ -1,133 +1,80 @@
-//! The loops of number-theoretic transforms with 256-bit vectors (`ring::ntt::avx2`): what is computed, and at which addresses.
+//! The loops of number-theoretic transforms (`ring::ntt::codelets`): what is computed, and at which addresses.
 //!
 //! Each loop is a function with the arguments named at its head, in the registers of the System V calling convention.
 
-use super::block::{at, Block, Operand};
+use super::block::{at, Operand, Vectors};
+use super::network::{
+    begin_network, forward_stage, inverse_network, inverse_stage, stages, transpose,
+};
 use super::order;
-use super::residue::{Constants, Residue, Shoup, Writer, VECTOR};
+use super::residue::{Constants, Residue, Shoup, Writer};
 
-/// Rows that fit the registers, beside what is computed with them.
-const ROWS: usize = 8;
-/// Bytes of a square.
-const SQUARE: usize = ROWS * VECTOR;
 /// Canonical words.
 const CANONICAL: (f64, f64) = (0.0, 1.0);
-/// The size of words between the passes of a forward transform, in q; and of an inverse one.
-const FORWARD: f64 = 5.4;
+/// The size of words between the passes of an inverse transform, in q.
 const INVERSE: f64 = 2.0;
-/// The factor of the last sums of an inverse transform, after the twiddles of a pass; that of the last differences takes a twiddle's place.
-const SUM_FACTOR: usize = 8;
+
+impl Vectors {
+    /// Bytes of a square.
+    const fn square(self) -> usize {
+        self.rows() * self.bytes()
+    }
+
+    /// The size of words between the passes of a forward transform, in q.
+    const fn forward(self) -> f64 {
+        match self {
+            Self::Narrow => 5.4,
+            Self::Wide => 6.6,
+        }
+    }
+
+    /// The factor of the last sums of an inverse transform, after the twiddles of a pass; that of the last differences takes a twiddle's place.
+    const fn sum_factor(self) -> usize {
+        self.rows()
+    }
+
+    /// A square's twiddles by lane that are in the form of Shoup, quotients and values: the first of a network. The others are in that of
+    /// Montgomery.
+    const fn shoup_lanes(self) -> usize {
+        3
+    }
+
+    /// How many squares ahead a square fetches what is read once: 3 KB of words.
+    const fn ahead(self) -> usize {
+        match self {
+            Self::Narrow => 10,
+            Self::Wide => 3,
+        }
+    }
+
+    /// Bytes of a square's twiddles by lane.
+    const fn lanes_table(self) -> usize {
+        (self.rows() - 1 + self.shoup_lanes()) * self.bytes()
+    }
+}
 
 fn within(size: f64) -> (f64, f64) {
     (-size, size)
 }
 
-/// A butterfly: rows i and j and the number of the twiddle (heap order, from 1).
-type Butterfly = (usize, usize, usize);
-
-/// The stages of a network of four or of eight rows.
-fn stages(rows: usize) -> &'static [&'static [Butterfly]] {
-    match rows {
-        ROWS => &[
-            &[(0, 4, 1), (1, 5, 1), (2, 6, 1), (3, 7, 1)],
-            &[(0, 2, 2), (1, 3, 2), (4, 6, 3), (5, 7, 3)],
-            &[(0, 1, 4), (2, 3, 5), (4, 5, 6), (6, 7, 7)],
-        ],
-        _ => &[&[(0, 2, 1), (1, 3, 1)], &[(0, 1, 2), (2, 3, 3)]],
-    }
-}
-
-/// The butterflies of one stage of all networks of so many rows that the registers hold.
-fn butterflies(rows: usize, stage: usize) -> impl Iterator<Item = Butterfly> {
-    let networks = (0..ROWS).step_by(rows);
-    networks.flat_map(move |first| {
-        let network = stages(rows)[stage].iter();
-        network.map(move |&(i, j, t)| (i + first, j + first, t))
-    })
-}
-
-/// What a network multiplies by: the product of a word and twiddle t.
-type Multiply<'a> = &'a dyn Fn(&mut Writer, Residue, usize) -> Residue;
-
-/// One stage: row j is multiplied, then rows become their sum and difference.
-fn forward_stage(
-    w: &mut Writer,
-    (rows, stage): (usize, usize),
-    x: &mut [Residue],
-    multiply: Multiply<'_>,
-) {
-    for (i, j, t) in butterflies(rows, stage) {
-        let product = multiply(w, x[j], t);
-        (x[i], x[j]) = (w.sum(x[i], product), w.difference(x[i], product));
-    }
-}
-
-/// The inverse of a stage: rows become their sum and difference, then the difference is multiplied, by the twiddles of the stage in reverse.
-fn inverse_stage(
-    w: &mut Writer,
-    (rows, stage): (usize, usize),
-    x: &mut [Residue],
-    multiply: Multiply<'_>,
-) {
-    for (i, j, t) in butterflies(rows, stage) {
-        let difference = w.difference(x[j], x[i]);
-        x[i] = w.sum(x[i], x[j]);
-        x[j] = multiply(w, difference, 3 * (1 << stage) - 1 - t);
-    }
-}
-
-/// The stages of an inverse network but for the first `left`. Sums double with each: before the last they are brought nearer to zero.
-fn inverse_network(
-    w: &mut Writer,
-    rows: usize,
-    x: &mut [Residue],
-    left: usize,
-    multiply: Multiply<'_>,
-) {
-    for stage in (left..stages(rows).len()).rev() {
-        inverse_stage(w, (rows, stage), x, multiply);
-        if stage == 1 {
-            w.near_zero(x, 4.0);
-        }
-    }
-}
-
-/// Transposes an 8 by 8 matrix of words.
-fn transpose(b: &mut Block, rows: &mut [Residue]) {
-    let mut exchange = |i: usize, j: usize, low: [&'static str; 2], halves: Option<[u8; 2]>| {
-        let mut one = |which: usize| {
-            let mut operands = vec![Operand::from(rows[i].word), rows[j].word.into()];
-            operands.extend(halves.map(|h| Operand::Immediate(h[which])));
-            b.make(low[which], operands)
-        };
-        (rows[i].word, rows[j].word) = (one(0), one(1));
-    };
-    for (i, j) in [(0, 1), (2, 3), (4, 5), (6, 7)] {
-        exchange(i, j, ["vpunpckldq", "vpunpckhdq"], None);
-    }
-    for (i, j) in [(0, 2), (1, 3), (4, 6), (5, 7)] {
-        exchange(i, j, ["vpunpcklqdq", "vpunpckhqdq"], None);
-    }
-    for (i, j) in [(0, 4), (1, 5), (2, 6), (3, 7)] {
-        exchange(i, j, ["vperm2i128"; 2], Some([0x20, 0x31]));
-    }
-    rows.swap(1, 2);
-    rows.swap(5, 6);
-    // Every vector has words of every row now.
-    let all = rows.iter().map(|row| row.range);
-    let all = all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-    for (row, range) in rows.iter_mut().zip(all.into_iter().cycle()) {
-        row.range = range;
-    }
-}
-
-/// The text of a loop: what comes before it, its body, what each turn adds to which register, and the register that counts turns.
-fn looped(before: &[String], block: &Block, steps: &[(&str, isize)], turns: &str) -> String {
-    let mut lines = before.to_vec();
+/// The text of a loop: what comes before it, its body, what each turn adds to which register, and the register that counts turns. Registers
+/// of the caller that it needs are saved before and given back after it.
+fn looped(
+    (saved, before): (&[&str], &[String]),
+    w: &Writer,
+    steps: &[(&str, isize)],
+    turns: &str,
+) -> String {
+    let mut lines: Vec<String> = saved.iter().map(|r| format!("push {r}")).collect();
+    lines.extend(w.mask());
+    lines.extend_from_slice(before);
+    lines.extend(w.kept());
     lines.extend([".p2align 5".into(), "2:".into()]);
-    lines.extend(order::print(&order::order(block)));
+    let ordered = order::order(&w.block, w.registers());
+    lines.extend(order::print(w.vectors(), &ordered, w.registers()));
     lines.extend(steps.iter().map(|(r, bytes)| format!("add {r}, {bytes}")));
     lines.extend([format!("sub {turns}, 1"), "jnz 2b".into()]);
+    lines.extend(saved.iter().rev().map(|r| format!("pop {r}")));
     lines.extend(["vzeroupper".into(), "ret".into()]);
     lines.join("\n") + "\n"
 }
@@ -142,10 +89,16 @@ const TURNS: &str = "r8";
 const THREE_STRIDES: &str = "r9";
 const FIVE_STRIDES: &str = "r10";
 const SEVEN_STRIDES: &str = "r11";
+/// Rows 8 and on of sixteen.
+const FROM_EIGHTH: &str = "rax";
+const TO_EIGHTH: &str = "rbx";
 
-/// The place of a row: networks of eight rows fill the registers, of four rows two go together, side by side.
-fn place(base: &str, rows: usize, index: usize) -> Operand {
-    let row = match index % rows {
+/// The place of a row: sixteen rows fill the registers of 512-bit vectors, eight those of 256-bit ones; of fewer, some networks go together,
+/// side by side.
+fn place(vectors: Vectors, (base, eighth): (&str, &str), rows: usize, index: usize) -> Operand {
+    let row = index % rows;
+    let base = if row < 8 { base } else { eighth };
+    let address = match row % 8 {
         0 => base.to_string(),
         3 => format!("{base} + {THREE_STRIDES}"),
         5 => format!("{base} + {FIVE_STRIDES}"),
@@ -153,64 +106,91 @@ fn place(base: &str, rows: usize, index: usize) -> Operand {
         7 => format!("{base} + {SEVEN_STRIDES}"),
         k => format!("{base} + {k} * {STRIDE}"),
     };
-    at(&row, VECTOR * (index / rows))
+    at(&address, vectors.bytes() * (index / rows))
 }
 
 fn load_rows(w: &mut Writer, rows: usize, range: (f64, f64)) -> Vec<Residue> {
-    let all = 0..ROWS;
-    all.map(|index| w.load(place(FROM, rows, index), range))
-        .collect()
+    let vectors = w.vectors();
+    let place = |index| place(vectors, (FROM, FROM_EIGHTH), rows, index);
+    let all = 0..vectors.rows();
+    all.map(|index| w.load(place(index), range)).collect()
 }
 
 /// Stores the rows and prints the loop of a pass.
 fn pass(mut w: Writer, rows: usize, x: &[Residue]) -> String {
+    let vectors = w.vectors();
     for (index, x) in x.iter().enumerate() {
-        w.block.store(place(TO, rows, index), x.word);
+        let to = place(vectors, (TO, TO_EIGHTH), rows, index);
+        w.block.store(to, x.word);
     }
-    let multiples = [
+    let mut before = vec![
         format!("lea {THREE_STRIDES}, [{STRIDE} + 2 * {STRIDE}]"),
         format!("lea {FIVE_STRIDES}, [{STRIDE} + 4 * {STRIDE}]"),
         format!("lea {SEVEN_STRIDES}, [{THREE_STRIDES} + 4 * {STRIDE}]"),
     ];
-    let columns = (VECTOR * ROWS / rows) as isize;
-    looped(
-        &multiples,
-        &w.block,
-        &[(FROM, columns), (TO, columns)],
-        TURNS,
-    )
+    let columns = (vectors.bytes() * vectors.rows() / rows) as isize;
+    let mut steps = vec![(FROM, columns), (TO, columns)];
+    let mut saved = Vec::new();
+    if rows > 8 {
+        saved.push(TO_EIGHTH);
+        before.extend([
+            format!("lea {FROM_EIGHTH}, [{FROM} + 8 * {STRIDE}]"),
+            format!("lea {TO_EIGHTH}, [{TO} + 8 * {STRIDE}]"),
+        ]);
+        steps.extend([(FROM_EIGHTH, columns), (TO_EIGHTH, columns)]);
+    }
+    looped((&saved, &before), &w, &steps, TURNS)
 }
 
-/// A strided pass of two or three stages; canonical words come into the first.
-fn forward_pass(rows: usize, first: bool) -> String {
-    let mut w = Writer::new(CONSTANTS);
-    let range = if first { CANONICAL } else { within(FORWARD) };
+/// A strided pass; canonical words come into the first.
+fn forward_pass(vectors: Vectors, rows: usize, first: bool) -> String {
+    let mut w = Writer::new(vectors, CONSTANTS);
+    let size = vectors.forward();
+    let range = if first { CANONICAL } else { within(size) };
     let mut x = load_rows(&mut w, rows, range);
-    let multiply = |w: &mut Writer, x: Residue, t: usize| w.shoup(x, CONSTANTS.factor(t));
-    // Row 0 is what sums begin with. Networks of two stages leave room for more.
-    for first in (0..ROWS).step_by(rows) {
-        let size = if rows == ROWS { 1.0 } else { 3.0 };
-        w.near_zero(&mut x[first..=first], size);
+    let multiply = |w: &mut Writer, x: Residue, t: usize| {
+        let factor = w.factor(t);
+        w.shoup(x, factor)
+    };
+    // Shorter networks leave room for more.
+    let begin = match (vectors, rows) {
+        (Vectors::Narrow, 8) => 1.0,
+        (Vectors::Narrow, _) | (Vectors::Wide, 8) => 3.0,
+        (Vectors::Wide, 16) => 1.6,
+        (Vectors::Wide, _) => 4.0,
+    };
+    for network in x.chunks_mut(rows) {
+        begin_network(&mut w, network, begin);
     }
-    for stage in 0..stages(rows).len() {
+    for stage in 0..stages(rows) {
         forward_stage(&mut w, (rows, stage), &mut x, &multiply);
     }
-    assert!(x.iter().all(|x| x.range.1.max(-x.range.0) <= FORWARD));
+    let largest = x
+        .iter()
+        .map(|x| x.range.1.max(-x.range.0))
+        .fold(0.0, f64::max);
+    assert!(largest <= size, "{largest}");
     pass(w, rows, &x)
 }
 
 /// The inverse of a strided pass; the last of a transform multiplies by a factor, to canonical words.
-fn inverse_pass(rows: usize, last: bool) -> String {
-    let mut w = Writer::new(CONSTANTS);
+fn inverse_pass(vectors: Vectors, rows: usize, last: bool) -> String {
+    let mut w = Writer::new(vectors, CONSTANTS);
     let mut x = load_rows(&mut w, rows, within(INVERSE));
-    let multiply = |w: &mut Writer, x: Residue, t: usize| w.shoup(x, CONSTANTS.factor(t));
+    let multiply = |w: &mut Writer, x: Residue, t: usize| {
+        let factor = w.factor(t);
+        w.shoup(x, factor)
+    };
     if last {
         inverse_network(&mut w, rows, &mut x, 1, &multiply);
-        let scale = |w: &mut Writer, x: Residue, t: usize| w.scaled(x, CONSTANTS.factor(t));
+        let scale = |w: &mut Writer, x: Residue, t: usize| {
+            let factor = w.factor(t);
+            w.scaled(x, factor)
+        };
         inverse_stage(&mut w, (rows, 0), &mut x, &scale);
-        for first in (0..ROWS).step_by(rows) {
-            for x in &mut x[first..first + rows / 2] {
-                *x = scale(&mut w, *x, SUM_FACTOR);
+        for network in x.chunks_mut(rows) {
+            for x in &mut network[..rows / 2] {
+                *x = scale(&mut w, *x, vectors.sum_factor());
             }
         }
     } else {
@@ -220,132 +200,195 @@ fn inverse_pass(rows: usize, last: bool) -> String {
     pass(w, rows, &x)
 }
 
-/// The product with twiddle `t` of a square's rows, from the entries of its level in the table of pairs.
-fn by_row(w: &mut Writer, pairs: [&str; 3], x: Residue, t: usize) -> Residue {
-    let level = t.ilog2() as usize;
-    let place = 8 * (t - (1 << level));
-    let quotient = w.broadcast(pairs[level], place);
-    let factor = Shoup {
-        quotients: [quotient.clone(), quotient],
-        value: w.broadcast(pairs[level], place + 4),
-    };
-    w.shoup(x, factor)
+/// Where the tables of squares are: pairs (quotient, value) at the first square's entry, at twice, four times and eight times that entry, and
+/// the square's twiddles by lane.
+struct Tables {
+    pairs: [&'static str; 4],
+    lanes: &'static str,
 }
 
-/// Bytes of a square's twiddles by lane: the first three of a network in the form of Shoup, quotients and values, the other four in that of
-/// Montgomery.
-const LANES_TABLE: usize = 10 * VECTOR;
-
-/// The product with twiddle `t` of a square's lanes.
-fn by_lane(w: &mut Writer, lanes: &str, x: Residue, t: usize) -> Residue {
-    if t > 3 {
-        return w.montgomery(x, (lanes, VECTOR * (t + 2)));
+impl Tables {
+    /// Levels of twiddles by row.
+    fn levels(vectors: Vectors) -> usize {
+        stages(vectors.rows())
     }
-    let place = 2 * VECTOR * (t - 1);
-    let factor = Shoup {
-        quotients: [at(lanes, place), at(lanes, place + 4)],
-        value: at(lanes, place + VECTOR),
-    };
-    w.shoup(x, factor)
+
+    /// Loads the registers from the argument (`ring::ntt::codelets::Tables`): four pointers to pairs, those to lanes and to constants.
+    fn load(&self, vectors: Vectors, argument: &str, constants: &str) -> Vec<String> {
+        let levels = Self::levels(vectors);
+        let pairs = self.pairs[..levels].iter().enumerate();
+        // The argument's register may be one of them: it comes last.
+        let mut all: Vec<(&str, usize)> = pairs.map(|(i, r)| (*r, 8 * i)).collect();
+        all.extend([(self.lanes, 32), (constants, 40)]);
+        all.sort_by_key(|(register, _)| *register == argument);
+        let load = |(register, place)| format!("mov {register}, [{argument} + {place}]");
+        all.into_iter().map(load).collect()
+    }
+
+    /// What a square adds to them; pairs are read forwards or backwards.
+    fn steps(&self, vectors: Vectors, sign: isize) -> Vec<(&'static str, isize)> {
+        let pairs = self.pairs[..Self::levels(vectors)].iter().enumerate();
+        let mut steps: Vec<_> = pairs.map(|(i, r)| (*r, sign * (8 << i))).collect();
+        steps.push((self.lanes, vectors.lanes_table() as isize));
+        steps
+    }
+
+    /// The product with twiddle `t` of a square's rows.
+    fn by_row(&self, w: &mut Writer, x: Residue, t: usize) -> Residue {
+        let level = t.ilog2() as usize;
+        let factor = w.pair(self.pairs[level], 8 * (t - (1 << level)));
+        w.shoup(x, factor)
+    }
+
+    /// The product with twiddle `t` of a square's lanes. They lie in the order that a transform reads them in: from 1 on forwards, back to 1 in an
+    /// inverse one.
+    fn by_lane(&self, w: &mut Writer, x: Residue, t: usize, forward: bool) -> Residue {
+        let vectors = w.vectors();
+        let (last, shoup) = (vectors.rows() - 1, vectors.shoup_lanes());
+        let first_vector = match (forward, t <= shoup) {
+            (true, true) => 2 * (t - 1),
+            (true, false) => t - 1 + shoup,
+            (false, true) => last - shoup + 2 * (shoup - t),
+            (false, false) => last - t,
+        };
+        let first = vectors.bytes() * first_vector;
+        if t > shoup {
+            return w.montgomery(x, (self.lanes, first));
+        }
+        let factor = Shoup {
+            quotients: [at(self.lanes, first), at(self.lanes, first + 4)],
+            value: at(self.lanes, first + vectors.bytes()),
+        };
+        w.shoup(x, factor)
+    }
 }
 
-/// The last six stages on squares of 64 words, in place: along rows, transposed along lanes, and to canonical words.
+/// Brings what a later square reads to the caches, so many bytes of each.
+fn fetch(w: &mut Writer, base: &str, bytes: usize) {
+    let first = w.vectors().ahead() * bytes;
+    for line in (0..bytes).step_by(64) {
+        w.block.prefetch(at(base, first + line));
+    }
+}
+
+/// The last stages on squares, in place: along rows if so, transposed along lanes, and to canonical words.
 ///
-/// Arguments: the words, the number of squares, the table of pairs (quotient, value) at the first square's entry, at twice and at four times
-/// that entry, the lanes' twiddles; and on the stack the constants.
-fn forward_squares() -> String {
-    let (words, turns, pairs) = ("rdi", "rsi", ["rdx", "rcx", "r8"]);
-    let (lanes, constants) = ("r9", "rax");
-    let mut w = Writer::new(Constants(constants));
-    let rows = 0..ROWS;
-    let mut x: Vec<Residue> = rows
-        .map(|k| w.load(at(words, VECTOR * k), within(FORWARD)))
-        .collect();
-    let by_row = |w: &mut Writer, x: Residue, t: usize| by_row(w, pairs, x, t);
-    w.near_zero(&mut x[..1], 1.0);
-    for stage in 0..3 {
-        forward_stage(&mut w, (ROWS, stage), &mut x, &by_row);
+/// Arguments: the words, the number of squares, and the tables.
+fn forward_squares(vectors: Vectors, along_rows: bool) -> String {
+    let (words, turns, argument) = ("rdi", "rsi", "rdx");
+    let tables = Tables {
+        pairs: ["rdx", "rcx", "r8", "r10"],
+        lanes: "r9",
+    };
+    let constants = "rax";
+    let mut w = Writer::new(vectors, Constants(constants));
+    let rows = vectors.rows();
+    let place = |k: usize| at(words, vectors.bytes() * k);
+    let load = |k| w.load(place(k), within(vectors.forward()));
+    let mut x: Vec<Residue> = (0..rows).map(load).collect();
+    let by_row = |w: &mut Writer, x: Residue, t: usize| tables.by_row(w, x, t);
+    if along_rows {
+        begin_network(&mut w, &mut x, if rows == 8 { 1.0 } else { 1.6 });
+        for stage in 0..stages(rows) {
+            forward_stage(&mut w, (rows, stage), &mut x, &by_row);
+        }
     }
     transpose(&mut w.block, &mut x);
-    w.near_zero(&mut x[..1], 1.0);
-    x[0] = w.raise(x[0], 3);
-    let by_lane = |w: &mut Writer, x: Residue, t: usize| by_lane(w, lanes, x, t);
-    // Shoup's products are above zero, nearly. Where the sums that become results take one off, q is added: so all end above zero.
-    let taken_off: [&[usize]; 3] = [&[4], &[2, 6], &[]];
-    for (stage, taken_off) in taken_off.into_iter().enumerate() {
-        forward_stage(&mut w, (ROWS, stage), &mut x, &by_lane);
-        for &j in taken_off {
+    begin_network(&mut w, &mut x, 1.0);
+    // Shoup's products are above zero, nearly. Where the sums that become results take one off, q is added: so all end above zero, and below
+    // 8q. With 512-bit vectors 16q will do.
+    let (raised, taken_off): (usize, [&[usize]; 3]) = match vectors {
+        Vectors::Narrow => (3, [&[4], &[2, 6], &[]]),
+        Vectors::Wide => (6, [&[]; 3]),
+    };
+    x[0] = w.raise(x[0], raised);
+    let by_lane = |w: &mut Writer, x: Residue, t: usize| tables.by_lane(w, x, t, true);
+    for stage in 0..stages(rows) {
+        forward_stage(&mut w, (rows, stage), &mut x, &by_lane);
+        for &j in taken_off.get(stage).copied().unwrap_or(&[]) {
             x[j] = w.raise(x[j], 1);
         }
     }
-    x = x.into_iter().map(|x| w.canonical(x)).collect();
+    fetch(&mut w, tables.lanes, vectors.lanes_table());
+    w.canonical(&mut x);
     transpose(&mut w.block, &mut x);
     for (k, x) in x.iter().enumerate() {
-        w.block.store(at(words, VECTOR * k), x.word);
+        w.block.store(place(k), x.word);
     }
-    let before = [format!("mov {constants}, [rsp + 8]")];
-    let steps = [
-        (words, SQUARE as isize),
-        (pairs[0], 8),
-        (pairs[1], 16),
-        (pairs[2], 32),
-        (lanes, LANES_TABLE as isize),
-    ];
-    looped(&before, &w.block, &steps, turns)
+    let before = tables.load(vectors, argument, constants);
+    let mut steps = vec![(words, vectors.square() as isize)];
+    steps.extend(tables.steps(vectors, 1));
+    looped((&[], &before), &w, &steps, turns)
 }
 
-/// The first six stages of an inverse transform on squares of 64 canonical words: transposed along lanes, then along rows.
+/// The first stages of an inverse transform on squares of canonical words: transposed along lanes, then along rows.
 ///
-/// Arguments: from, to, the number of squares, the table of pairs at the first square's mirrored entry, at twice and at four times that entry;
-/// and on the stack the lanes' twiddles and the constants. Tables are read backwards.
-fn inverse_squares() -> String {
-    let (from, to, turns, pairs) = ("rdi", "rsi", "rdx", ["rcx", "r8", "r9"]);
-    let (lanes, constants) = ("r10", "rax");
-    let mut w = Writer::new(Constants(constants));
-    // Rows in reverse become lanes in reverse, as the mirrored twiddles are.
-    let rows = (0..ROWS).rev();
-    let mut x: Vec<Residue> = rows
-        .map(|k| w.load(at(from, VECTOR * k), CANONICAL))
-        .collect();
+/// Arguments: from, to, the number of squares, and the tables: pairs at the first square's mirrored entry, which are read backwards.
+fn inverse_squares(vectors: Vectors) -> String {
+    let (from, to, turns, argument) = ("rdi", "rsi", "rdx", "rcx");
+    let tables = Tables {
+        pairs: ["rcx", "r8", "r9", "r11"],
+        lanes: "r10",
+    };
+    let constants = "rax";
+    let mut w = Writer::new(vectors, Constants(constants));
+    let rows = vectors.rows();
+    let place = |base: &str, k: usize| at(base, vectors.bytes() * k);
+    let load = |k| w.load(place(from, k), CANONICAL);
+    let mut x: Vec<Residue> = (0..rows).map(load).collect();
     transpose(&mut w.block, &mut x);
-    let by_lane = |w: &mut Writer, x: Residue, t: usize| by_lane(w, lanes, x, t);
-    inverse_network(&mut w, ROWS, &mut x, 0, &by_lane);
+    let by_lane = |w: &mut Writer, x: Residue, t: usize| tables.by_lane(w, x, t, false);
+    fetch(&mut w, tables.lanes, vectors.lanes_table());
+    fetch(&mut w, from, vectors.square());
+    inverse_network(&mut w, rows, &mut x, 0, &by_lane);
     w.near_zero(&mut x, INVERSE);
     transpose(&mut w.block, &mut x);
-    x.reverse();
-    let by_row = |w: &mut Writer, x: Residue, t: usize| by_row(w, pairs, x, t);
-    inverse_network(&mut w, ROWS, &mut x, 0, &by_row);
+    let by_row = |w: &mut Writer, x: Residue, t: usize| tables.by_row(w, x, t);
+    inverse_network(&mut w, rows, &mut x, 0, &by_row);
     w.near_zero(&mut x, INVERSE);
     for (k, x) in x.iter().enumerate() {
-        w.block.store(at(to, VECTOR * k), x.word);
+        w.block.store(place(to, k), x.word);
     }
-    let before = [
-        format!("mov {lanes}, [rsp + 8]"),
-        format!("mov {constants}, [rsp + 16]"),
+    let before = tables.load(vectors, argument, constants);
+    let mut steps = vec![
+        (from, vectors.square() as isize),
+        (to, vectors.square() as isize),
     ];
-    let steps = [
-        (from, SQUARE as isize),
-        (to, SQUARE as isize),
-        (pairs[0], -8),
-        (pairs[1], -16),
-        (pairs[2], -32),
-        (lanes, -(LANES_TABLE as isize)),
-    ];
-    looped(&before, &w.block, &steps, turns)
+    steps.extend(tables.steps(vectors, -1));
+    looped((&[], &before), &w, &steps, turns)
 }
 
 /// The loops and their names.
-pub fn loops() -> Vec<(&'static str, String)> {
-    vec![
-        ("forward_first8", forward_pass(8, true)),
-        ("forward_first4", forward_pass(4, true)),
-        ("forward_later8", forward_pass(8, false)),
-        ("forward_later4", forward_pass(4, false)),
-        ("forward_squares", forward_squares()),
-        ("inverse_squares", inverse_squares()),
-        ("inverse_later8", inverse_pass(8, false)),
-        ("inverse_later4", inverse_pass(4, false)),
-        ("inverse_last8", inverse_pass(8, true)),
-        ("inverse_last4", inverse_pass(4, true)),
-    ]
+pub fn loops() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (vectors, name) in [(Vectors::Narrow, "narrow"), (Vectors::Wide, "wide")] {
+        let mut add = |what: &str, text: String| all.push((format!("{name}_{what}"), text));
+        for rows in [4, 8, 16]
+            .into_iter()
+            .filter(|&rows| rows <= vectors.rows())
+        {
+            add(
+                &format!("forward_first{rows}"),
+                forward_pass(vectors, rows, true),
+            );
+            add(
+                &format!("forward_later{rows}"),
+                forward_pass(vectors, rows, false),
+            );
+            add(
+                &format!("inverse_later{rows}"),
+                inverse_pass(vectors, rows, false),
+            );
+            add(
+                &format!("inverse_last{rows}"),
+                inverse_pass(vectors, rows, true),
+            );
+        }
+        add("forward_squares", forward_squares(vectors, true));
+        add("inverse_squares", inverse_squares(vectors));
+    }
+    // After 52-bit multiply-adds along rows.
+    let lanes = forward_squares(Vectors::Wide, false);
+    all.push(("wide_forward_lanes".into(), lanes));
+    all
 }

@@ -8,23 +8,20 @@
 //! A run of 16 words is kept as its eight words of even index, then its eight of odd index.
 
 use super::super::pool::Buffer;
-use super::super::simd::{Avx512, Vector};
-use super::passes::Constants;
-use super::square;
-use super::{plan, VectorTable};
-use crate::arith::Modulus;
+use super::codelets::{self, plan, Loops};
+use super::{avx512, Modulus};
 use std::arch::x86_64::*;
 
-/// Most stages in one strided pass.
-const PASS: u32 = 4;
 /// Words of a run.
-const RUN: usize = 16;
+const RUN: usize = avx512::Wide::LANES;
+/// Words of a square.
+const SQUARE: usize = RUN * RUN;
 /// Words between blocks of the scratch. Rows of a whole transform are a power of two apart, so the lines that a pass reads together share one
 /// set of the first-level cache: they must not also share it with the lines that it writes and the next pass reads.
 const PAD: usize = 16;
 
 /// Twiddles of the outer stages in 52-bit Shoup form.
-pub(super) struct WideTwiddles {
+pub(super) struct Twiddles {
     /// Stages of the strided passes, zeros after them.
     passes: [u32; 4],
     /// `psi^bitrev(k)` and its quotient for `k < N / 16`.
@@ -47,10 +44,10 @@ struct Wide {
     low: __m512i,
 }
 
-impl WideTwiddles {
+impl Twiddles {
     /// Tables for the transform of as many words as there are powers, or none where it is too short.
     pub(super) fn new(modulus: &Modulus, powers: &[u32]) -> Option<Self> {
-        let passes = plans(powers.len())?;
+        let passes = plan::<avx512::Wide>(powers.len())?;
         let q = u64::from(modulus.value());
         let outer = &powers[..powers.len() / RUN];
         Some(Self {
@@ -73,7 +70,7 @@ impl WideTwiddles {
         }
     }
 
-    /// Twiddle of descendant `t` of the butterfly tree rooted at entry `root`, as in [`super::passes::twiddle`].
+    /// Twiddle of descendant `t` of the butterfly tree rooted at entry `root`.
     #[inline(always)]
     unsafe fn twiddle(&self, root: usize, t: usize) -> (__m512i, __m512i) {
         let level = t.ilog2();
@@ -125,17 +122,17 @@ unsafe fn remainder(x: __m512i, reciprocal: __m512i, c: &Wide) -> __m512i {
     }
 }
 
-/// Eight even words and eight odd words as one vector in order. The odd ones come from memory: then the merge costs no shuffle.
+/// Stores eight even words and eight odd words in order. The odd ones come from memory: then the merge costs no shuffle.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn join(even: __m512i, odd: *const u64) -> Avx512 {
+unsafe fn join(even: __m512i, odd: *const u64, to: *mut u32) {
     let mut joined = even;
-    // SAFETY: AVX-512F and eight words at `odd` are the caller's.
+    // SAFETY: AVX-512F, eight words at `odd` and sixteen at `to` are the caller's.
     unsafe {
         std::arch::asm!("vmovsldup {joined}{{{mask}}}, [{odd}]", joined = inout(zmm_reg) joined, odd = in(reg) odd,
             mask = in(kreg) 0xaaaau16, options(pure, readonly, nostack, preserves_flags));
+        store(to.cast(), joined);
     }
-    Avx512::from_bits(joined)
 }
 
 /// Each `(i j t)` is a butterfly of rows i and j with twiddle t.
@@ -147,7 +144,7 @@ macro_rules! forward_stage {
     )* };
 }
 
-/// The butterflies of a forward network; the indices are those of [`super::passes`].
+/// The butterflies of a forward network.
 macro_rules! forward_rows {
     (16; $($s:ident)*) => {
         forward_stage!($($s)*; (0 8 1)(1 9 1)(2 10 1)(3 11 1)(4 12 1)(5 13 1)(6 14 1)(7 15 1));
@@ -183,7 +180,7 @@ macro_rules! define_passes {
     ($rows:tt, $first:ident, $later:ident; $($k:literal)*) => {
         /// The first pass: from words at `a`, rows `stride` apart, to padded blocks of the scratch.
         #[inline(always)]
-        unsafe fn $first(a: *const u32, scratch: *mut u64, stride: usize, wide: &WideTwiddles) {
+        unsafe fn $first(a: *const u32, scratch: *mut u64, stride: usize, wide: &Twiddles) {
             // SAFETY: the rows lie inside the caller's buffers.
             unsafe {
                 let c = wide.constants();
@@ -210,7 +207,7 @@ macro_rules! define_passes {
         }
         /// A later pass over a block of `rows * stride` words of the scratch.
         #[inline(always)]
-        unsafe fn $later(a: *mut u64, stride: usize, root: usize, wide: &WideTwiddles) {
+        unsafe fn $later(a: *mut u64, stride: usize, root: usize, wide: &Twiddles) {
             // SAFETY: the rows lie inside the caller's block.
             unsafe {
                 let c = wide.constants();
@@ -227,31 +224,21 @@ define_passes!(16, first16, later16; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 define_passes!(8, first8, later8; 0 1 2 3 4 5 6 7);
 define_passes!(4, first4, later4; 0 1 2 3);
 
-/// The last eight stages on 256 words: along rows here, along lanes by [`square::forward_lanes`].
+/// The first four of the last eight stages on 256 words, along rows: signed words, [-4q, 5q].
 #[inline(always)]
-unsafe fn forward_square(
-    from: *const u64,
-    to: *mut u32,
-    number: usize,
-    table: &VectorTable,
-    wide: &WideTwiddles,
-    constants: &Constants<Avx512>,
-) {
+unsafe fn forward_rows_of_square(from: *const u64, to: *mut u32, root: usize, wide: &Twiddles) {
     // SAFETY: 256 words on both sides are the caller's.
     unsafe {
         let c = wide.constants();
-        let root = table.squares + number;
         let reciprocal = splat(wide.reciprocal);
-        // All sums of a row network hold row 0 as it is, and add or take off at most q per stage: with row 0 in [0, q], plus 4q, rows end in
-        // [0, 9q].
-        let middle = splat(4 * wide.q);
+        // All sums of a row network hold row 0 as it is, in [0, q], and add or take off at most q per stage.
         macro_rules! rows {
             ($half:expr) => {{
                 let mut x = [c.zero; 16];
                 for (k, x) in x.iter_mut().enumerate() {
                     *x = load(from.add(k * RUN + $half));
                 }
-                x[0] = _mm512_add_epi64(remainder(x[0], reciprocal, &c), middle);
+                x[0] = remainder(x[0], reciprocal, &c);
                 forward_rows!(16; x c wide root);
                 x
             }};
@@ -261,67 +248,60 @@ unsafe fn forward_square(
         for (k, x) in odd.into_iter().enumerate() {
             store(kept.as_mut_ptr().add(k).cast(), x);
         }
-        let even = rows!(0);
-        let mut x = [Avx512::splat(0); 16];
-        for (k, (x, even)) in x.iter_mut().zip(even).enumerate() {
-            *x = join(even, kept.as_ptr().add(k).cast());
+        for (k, even) in rows!(0).into_iter().enumerate() {
+            join(even, kept.as_ptr().add(k).cast(), to.add(k * RUN));
         }
-        square::forward_lanes::<false>(x, to, number, table, constants);
     }
 }
 
-/// Stages of the strided passes of a transform that has one at least before its squares.
-fn plans(n: usize) -> Option<[u32; 4]> {
-    let passes = plan(n.ilog2().checked_sub(8)?, PASS);
-    let fine = passes.iter().all(|&s| s == 0 || (2..=4).contains(&s));
-    (fine && passes[0] > 0).then_some(passes)
-}
-
-/// Coefficients of `n` words at `from` to values at `to`.
-///
-/// # Safety
-/// Both point to `n` words and are the same or do not overlap; the instruction set is present.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-pub(super) unsafe fn forward(
-    table: &VectorTable,
-    wide: &WideTwiddles,
-    from: *const u32,
-    to: *mut u32,
-    n: usize,
-) {
-    assert_eq!(n, table.squares << 8);
-    let first = wide.passes[0];
-    let length = n >> first;
-    let mut scratch = Buffer::scratch(2 * (length + PAD) * (1 << first) + 16);
-    let start = scratch.as_ptr().align_offset(64).min(16);
-    let scratch: *mut u64 = scratch[start..].as_mut_ptr().cast();
-    // SAFETY: every pass and square stays inside the n words and the scratch; compiled with the set.
-    unsafe {
-        let constants = Constants::<Avx512>::new(table);
-        match first {
-            4 => first16(from, scratch, length, wide),
-            3 => first8(from, scratch, length, wide),
-            _ => first4(from, scratch, length, wide),
-        }
-        for block in 0..1usize << first {
-            let base = scratch.add(block * (length + PAD));
-            let (mut count, mut size) = (1usize, length);
-            let mut root = (1usize << first) + block;
-            for &stages in wide.passes[1..].iter().filter(|&&s| s > 0) {
-                for i in 0..count {
-                    let (at, stride) = (base.add(i * size), size >> stages);
-                    match stages {
-                        4 => later16(at, stride, root + i, wide),
-                        3 => later8(at, stride, root + i, wide),
-                        _ => later4(at, stride, root + i, wide),
-                    }
-                }
-                (count, size, root) = (count << stages, size >> stages, root << stages);
+impl Twiddles {
+    /// Coefficients of `n` words at `from` to values at `to`; the last stages with the other twiddles.
+    ///
+    /// # Safety
+    /// Both point to `n` words and are the same or do not overlap; the instruction set is present.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
+    pub(super) unsafe fn forward(
+        &self,
+        twiddles: &codelets::Twiddles,
+        from: *const u32,
+        to: *mut u32,
+        n: usize,
+    ) {
+        let squares = n / SQUARE;
+        assert_eq!(n / RUN, self.pairs.len());
+        let first = self.passes[0];
+        let length = n >> first;
+        let mut scratch = Buffer::scratch(2 * (length + PAD) * (1 << first) + 16);
+        let start = scratch.as_ptr().align_offset(64).min(16);
+        let scratch: *mut u64 = scratch[start..].as_mut_ptr().cast();
+        // SAFETY: every pass and square stays inside the n words and the scratch; compiled with the set.
+        unsafe {
+            match first {
+                4 => first16(from, scratch, length, self),
+                3 => first8(from, scratch, length, self),
+                _ => first4(from, scratch, length, self),
             }
-            for i in 0..count {
-                let number = block * count + i;
-                let to = to.add(number << 8);
-                forward_square(base.add(i << 8), to, number, table, wide, &constants);
+            for block in 0..1usize << first {
+                let base = scratch.add(block * (length + PAD));
+                let (mut count, mut size) = (1usize, length);
+                let mut root = (1usize << first) + block;
+                for &stages in self.passes[1..].iter().filter(|&&s| s > 0) {
+                    for i in 0..count {
+                        let (at, stride) = (base.add(i * size), size >> stages);
+                        match stages {
+                            4 => later16(at, stride, root + i, self),
+                            3 => later8(at, stride, root + i, self),
+                            _ => later4(at, stride, root + i, self),
+                        }
+                    }
+                    (count, size, root) = (count << stages, size >> stages, root << stages);
+                }
+                let to = to.add(block * length);
+                for i in 0..count {
+                    let root = squares + block * count + i;
+                    forward_rows_of_square(base.add(i * SQUARE), to.add(i * SQUARE), root, self);
+                }
+                twiddles.forward_lanes::<avx512::Wide>(to, block * count, count);
             }
         }
     }

@@ -2,8 +2,11 @@
 
 use crate::arith::{Modulus, ShoupFactor};
 
+// Functions of their own: inlined among the vector paths a forward transform was compiled to 930 us, alone to 605.
+
 /// Cooley-Tukey, canonical throughout. `twiddles[k] = psi^bitrev(k)`.
-pub(super) fn forward(q: &Modulus, twiddles: &[ShoupFactor], a: &mut [u32]) {
+#[inline(never)]
+pub(super) fn forward(q: Modulus, twiddles: &[ShoupFactor], a: &mut [u32]) {
     let n = a.len();
     let mut half = n;
     let mut m = 1;
@@ -21,12 +24,8 @@ pub(super) fn forward(q: &Modulus, twiddles: &[ShoupFactor], a: &mut [u32]) {
 }
 
 /// Gentleman-Sande with the forward table read backwards, then the factor 1/N.
-pub(super) fn inverse(
-    q: &Modulus,
-    twiddles: &[ShoupFactor],
-    n_inverse: ShoupFactor,
-    a: &mut [u32],
-) {
+#[inline(never)]
+pub(super) fn inverse(q: Modulus, twiddles: &[ShoupFactor], n_inverse: ShoupFactor, a: &mut [u32]) {
     let n = a.len();
     let mut half = 1;
     let mut m = n / 2;

@@ -164,10 +164,10 @@ fn tree(block: &mut codelets::block::Block, depth: u32, from: usize) -> codelets
 fn a_codelet_reads_every_value_after_it_is_made_and_from_its_register() {
     use codelets::{block, order};
     use std::collections::HashMap;
-    let mut written = block::Block::default();
+    let mut written = block::Block::new(block::Vectors::Narrow);
     let root = tree(&mut written, 6, 0);
     written.store(block::at("rsi", 0), root);
-    let ordered = order::order(&written);
+    let ordered = order::order(&written, 16);
     assert_eq!(ordered.len(), written.operations.len());
     let texts: Vec<String> = written
         .operations
@@ -185,7 +185,10 @@ fn a_codelet_reads_every_value_after_it_is_made_and_from_its_register() {
         .collect();
     assert!(!order_of.is_sorted(), "left as it was written");
     let mut holds: HashMap<String, block::Value> = HashMap::new();
-    for (operation, text) in ordered.iter().zip(order::print(&ordered)) {
+    for (operation, text) in ordered
+        .iter()
+        .zip(order::print(written.vectors, &ordered, 16))
+    {
         let mut registers = text
             .split([' ', ','])
             .filter(|word| word.starts_with("ymm"));
@@ -205,7 +208,70 @@ fn a_codelet_reads_every_value_after_it_is_made_and_from_its_register() {
 #[should_panic(expected = "a word may leave its bits")]
 fn a_codelet_whose_words_may_leave_their_bits_is_refused() {
     use codelets::{block::at, residue};
-    let mut w = residue::Writer::new(residue::Constants("rcx"));
+    let mut w = residue::Writer::new(codelets::block::Vectors::Narrow, residue::Constants("rcx"));
     let x = w.load(at("rdi", 0), (-4.5, 4.5));
     w.sum(x, x);
+}
+
+/// What the instructions of a step do to a word.
+#[cfg(target_arch = "x86_64")]
+fn stepped(step: codelets::residue::Step, word: u32, q: u32) -> u32 {
+    use codelets::residue::Step;
+    match step {
+        Step::Move(by) => word.wrapping_add((by as i32).wrapping_mul(q as i32) as u32),
+        Step::AboveZero(multiple) => word.min(word.wrapping_add(multiple as u32 * q)),
+        Step::Fold(multiple) => word.min(word.wrapping_sub(multiple as u32 * q)),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn words_are_brought_as_near_to_zero_as_asked_for_and_stay_the_residues_they_were() {
+    use codelets::residue::Step;
+    let q = 268_042_241u32;
+    let size = |words: f64| words * f64::from(q);
+    for (range, wanted) in [
+        ((-6.6, 6.6), 1.6),
+        ((-8.0, 8.0), 4.0),
+        ((-0.6, 4.8), 2.0),
+        ((-0.4, 2.4), 2.0),
+        ((0.0, 8.0), 1.0),
+    ] {
+        let steps = (0..=8).find_map(|operations| Step::path(range, wanted, operations));
+        let steps = steps.expect("a path");
+        for part in 0..=1000 {
+            let word = size(range.0 + (range.1 - range.0) * f64::from(part) / 1000.0) as i64;
+            let word = word.clamp(-8 * i64::from(q), 8 * i64::from(q) - 1) as i32;
+            let end = steps
+                .iter()
+                .fold(word as u32, |word, &step| stepped(step, word, q))
+                as i32;
+            let (from, to) = (i64::from(word), i64::from(end));
+            assert_eq!(
+                (from - to) % i64::from(q),
+                0,
+                "{word} to {end} by {steps:?}"
+            );
+            assert!(to.unsigned_abs() as f64 <= size(wanted), "{word} to {end}");
+        }
+    }
+    assert!(Step::path((-8.0, 8.0), 4.0, 2).is_none(), "3 operations");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn prefetches_are_spread_over_a_codelet() {
+    use codelets::{block, order};
+    let mut written = block::Block::new(block::Vectors::Wide);
+    for place in 0..20 {
+        let word = written.load(block::at("rdi", 64 * place));
+        written.prefetch(block::at("rdi", 64 * (place + 20)));
+        written.store(block::at("rsi", 64 * place), word);
+    }
+    let ordered = order::order(&written, 32);
+    let places: Vec<usize> = (0..ordered.len())
+        .filter(|&i| ordered[i].mnemonic == "prefetcht0")
+        .collect();
+    assert_eq!((ordered.len(), places.len()), (60, 20));
+    assert!(places.windows(2).all(|pair| pair[1] - pair[0] == 3));
 }
