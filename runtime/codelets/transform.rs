@@ -9,6 +9,8 @@ use super::network::{
 use super::order;
 use super::residue::{Constants, Residue, Shoup, Writer};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Canonical words.
 const CANONICAL: (f64, f64) = (0.0, 1.0);
 /// The size of words between the passes of an inverse transform, in q.
@@ -93,9 +95,14 @@ const SEVEN_STRIDES: &str = "r11";
 const FROM_EIGHTH: &str = "rax";
 const TO_EIGHTH: &str = "rbx";
 
-/// The place of a row: sixteen rows fill the registers of 512-bit vectors, eight those of 256-bit ones; of fewer, some networks go together,
-/// side by side.
-fn place(vectors: Vectors, (base, eighth): (&str, &str), rows: usize, index: usize) -> Operand {
+/// The place of a row, so many turns later: sixteen rows fill the registers of 512-bit vectors, eight those of 256-bit ones; of fewer, some
+/// networks go together, side by side.
+fn place(
+    vectors: Vectors,
+    (base, eighth): (&str, &str),
+    (rows, index): (usize, usize),
+    later: usize,
+) -> Operand {
     let row = index % rows;
     let base = if row < 8 { base } else { eighth };
     let address = match row % 8 {
@@ -106,21 +113,32 @@ fn place(vectors: Vectors, (base, eighth): (&str, &str), rows: usize, index: usi
         7 => format!("{base} + {SEVEN_STRIDES}"),
         k => format!("{base} + {k} * {STRIDE}"),
     };
-    at(&address, vectors.bytes() * (index / rows))
+    let column = index / rows + later * vectors.rows() / rows;
+    at(&address, vectors.bytes() * column)
 }
 
 fn load_rows(w: &mut Writer, rows: usize, range: (f64, f64)) -> Vec<Residue> {
     let vectors = w.vectors();
-    let place = |index| place(vectors, (FROM, FROM_EIGHTH), rows, index);
+    let place = |index| place(vectors, (FROM, FROM_EIGHTH), (rows, index), 0);
     let all = 0..vectors.rows();
     all.map(|index| w.load(place(index), range)).collect()
+}
+
+/// Fetches rows two lines ahead: those of a whole transform are not in the caches, and more of them than the processor follows by itself.
+fn fetch_rows(w: &mut Writer, rows: usize) {
+    let vectors = w.vectors();
+    let later = 2 * LINE / vectors.bytes();
+    for index in 0..vectors.rows() {
+        let line = place(vectors, (FROM, FROM_EIGHTH), (rows, index), later);
+        w.block.prefetch(line);
+    }
 }
 
 /// Stores the rows and prints the loop of a pass.
 fn pass(mut w: Writer, rows: usize, x: &[Residue]) -> String {
     let vectors = w.vectors();
     for (index, x) in x.iter().enumerate() {
-        let to = place(vectors, (TO, TO_EIGHTH), rows, index);
+        let to = place(vectors, (TO, TO_EIGHTH), (rows, index), 0);
         w.block.store(to, x.word);
     }
     let mut before = vec![
@@ -170,6 +188,9 @@ fn forward_pass(vectors: Vectors, rows: usize, first: bool) -> String {
         .map(|x| x.range.1.max(-x.range.0))
         .fold(0.0, f64::max);
     assert!(largest <= size, "{largest}");
+    if first {
+        fetch_rows(&mut w, rows);
+    }
     pass(w, rows, &x)
 }
 
@@ -266,7 +287,7 @@ impl Tables {
 /// Brings what a later square reads to the caches, so many bytes of each.
 fn fetch(w: &mut Writer, base: &str, bytes: usize) {
     let first = w.vectors().ahead() * bytes;
-    for line in (0..bytes).step_by(64) {
+    for line in (0..bytes).step_by(LINE) {
         w.block.prefetch(at(base, first + line));
     }
 }
