@@ -4,8 +4,8 @@
 //! a time so that one load of `y_i` serves several sums. Blocks are independent and run in parallel.
 
 use super::extension::{Column, QUOTIENT_BITS};
-use super::simd::{with_vectors, InstructionSet, Vector};
-use super::words::Words;
+use super::simd::{prefetch, with_vectors, InstructionSet, Vector};
+use super::words::{Words, LINE};
 use rayon::prelude::*;
 
 /// Coefficients per block.
@@ -62,14 +62,15 @@ pub(super) fn run(
                 // SAFETY: rows have n words and the block lies inside them; the scratch has a row per source limb and one more.
                 unsafe {
                     quotients::<V>(start, reciprocals, source, scaled);
-                    rows::<V>(start, n, source.len(), columns, scaled, to);
+                    rows::<V>(start, n, source.len(), columns, scaled, to, source);
                 }
             }
         )
     });
 }
 
-/// All target rows of one block, four at a time.
+/// All target rows of one block, four at a time. Meanwhile the next block of `fetched` comes to the caches: it lies in as many places
+/// as there are rows, each too short for the processor to see what comes next.
 ///
 /// # Safety
 /// As in [`run`]; the scratch is filled; the instruction set is present.
@@ -81,21 +82,25 @@ pub(super) unsafe fn rows<V: Vector>(
     columns: &[Column],
     scaled: *const u32,
     to: *mut u32,
+    fetched: &[&[u32]],
 ) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut t = 0;
-        while t + 4 <= columns.len() {
-            sums::<V, 4>(start, n, k, &columns[t..], scaled, to.add(t * n));
-            t += 4;
+    let groups = columns.len().div_ceil(4);
+    let mut fetched = fetched.chunks(fetched.len().div_ceil(groups.max(1)).max(1));
+    let mut t = 0;
+    while t < columns.len() {
+        let meanwhile = fetched.next().unwrap_or(&[]);
+        let (left, from) = (&columns[t..], (scaled, meanwhile));
+        // SAFETY: the caller's.
+        unsafe {
+            let to = to.add(t * n);
+            match left.len() {
+                1 => sums::<V, 1>(start, n, k, left, from, to),
+                2 => sums::<V, 2>(start, n, k, left, from, to),
+                3 => sums::<V, 3>(start, n, k, left, from, to),
+                _ => sums::<V, 4>(start, n, k, left, from, to),
+            }
         }
-        let (left, to) = (&columns[t..], to.add(t * n));
-        match left.len() {
-            3 => sums::<V, 3>(start, n, k, left, scaled, to),
-            2 => sums::<V, 2>(start, n, k, left, scaled, to),
-            1 => sums::<V, 1>(start, n, k, left, scaled, to),
-            _ => {}
-        }
+        t += 4;
     }
 }
 
@@ -133,7 +138,7 @@ pub(super) unsafe fn quotients<V: Vector>(
     }
 }
 
-/// `T` target rows of one block.
+/// `T` target rows of one block, while the next block of some rows is fetched.
 ///
 /// # Safety
 /// As in [`run`]; `columns` has at least `T` entries; the instruction set is present.
@@ -143,7 +148,7 @@ unsafe fn sums<V: Vector, const T: usize>(
     n: usize,
     k: usize,
     columns: &[Column],
-    scaled: *const u32,
+    (scaled, fetched): (*const u32, &[&[u32]]),
     to: *mut u32,
 ) {
     // SAFETY: the block lies inside every row; weights have k entries.
@@ -152,6 +157,11 @@ unsafe fn sums<V: Vector, const T: usize>(
         // A sum of k products and of u's, below (k/16 + 2^-26) p 2^32, reduces to less than (1 + k/16 + 2^-26) p.
         let many = k > 15;
         for j in (0..BLOCK).step_by(V::LANES) {
+            if j.is_multiple_of(LINE) {
+                for row in fetched {
+                    prefetch(row.as_ptr().wrapping_add(start + BLOCK + j));
+                }
+            }
             let u = V::load(scaled.add(k * BLOCK + j));
             let mut sum: [V::Wide; T] = [V::wide_zero(); T];
             for t in 0..T {

@@ -147,7 +147,8 @@ impl Tiles {
         unsafe {
             quotients::<Avx512>(start, job.reciprocals, job.source, scaled);
             let beyond = to.add(self.targets.len() * n);
-            rows::<Avx512>(start, n, job.source.len(), job.rest, scaled, beyond);
+            let k = job.source.len();
+            rows::<Avx512>(start, n, k, job.rest, scaled, beyond, &[]);
             configure();
             // A square is 16 targets by 16 coefficients. Sums come a while after they are asked for, and their registers are few: so some are asked for,
             // those before are stored, and meanwhile a quarter of the square before is reduced.
