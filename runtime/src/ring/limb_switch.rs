@@ -133,6 +133,7 @@ fn run(
                             }
                         }
                         for (a, b, c) in terms {
+                            prefetch(a.as_ptr().wrapping_add(j + AHEAD));
                             prefetch(b.as_ptr().wrapping_add(j + AHEAD));
                             prefetch(c.as_ptr().wrapping_add(j + AHEAD));
                             for (v, sums) in sums.iter_mut().enumerate() {
