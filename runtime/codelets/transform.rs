@@ -30,6 +30,17 @@ impl Vectors {
         }
     }
 
+    /// The size that row 0 begins a network of so many rows with, in q, so that words end within [`Vectors::forward`]: shorter ones leave room
+    /// for more.
+    const fn begin(self, rows: usize) -> f64 {
+        match (self, rows) {
+            (Self::Narrow, 8) => 1.0,
+            (Self::Narrow, _) | (Self::Wide, 8) => 3.0,
+            (Self::Wide, 16) => 1.6,
+            (Self::Wide, _) => 4.0,
+        }
+    }
+
     /// The factor of the last sums of an inverse transform, after the twiddles of a pass; that of the last differences takes a twiddle's place.
     const fn sum_factor(self) -> usize {
         self.rows()
@@ -170,15 +181,8 @@ fn forward_pass(vectors: Vectors, rows: usize, first: bool) -> String {
         let factor = w.factor(t);
         w.shoup(x, factor)
     };
-    // Shorter networks leave room for more.
-    let begin = match (vectors, rows) {
-        (Vectors::Narrow, 8) => 1.0,
-        (Vectors::Narrow, _) | (Vectors::Wide, 8) => 3.0,
-        (Vectors::Wide, 16) => 1.6,
-        (Vectors::Wide, _) => 4.0,
-    };
     for network in x.chunks_mut(rows) {
-        begin_network(&mut w, network, begin);
+        begin_network(&mut w, network, vectors.begin(rows));
     }
     for stage in 0..stages(rows) {
         forward_stage(&mut w, (rows, stage), &mut x, &multiply);
@@ -309,7 +313,7 @@ fn forward_squares(vectors: Vectors, along_rows: bool) -> String {
     let mut x: Vec<Residue> = (0..rows).map(load).collect();
     let by_row = |w: &mut Writer, x: Residue, t: usize| tables.by_row(w, x, t);
     if along_rows {
-        begin_network(&mut w, &mut x, if rows == 8 { 1.0 } else { 1.6 });
+        begin_network(&mut w, &mut x, vectors.begin(rows));
         for stage in 0..stages(rows) {
             forward_stage(&mut w, (rows, stage), &mut x, &by_row);
         }
@@ -384,26 +388,16 @@ pub fn loops() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (vectors, name) in [(Vectors::Narrow, "narrow"), (Vectors::Wide, "wide")] {
         let mut add = |what: &str, text: String| all.push((format!("{name}_{what}"), text));
-        for rows in [4, 8, 16]
-            .into_iter()
-            .filter(|&rows| rows <= vectors.rows())
-        {
-            add(
-                &format!("forward_first{rows}"),
-                forward_pass(vectors, rows, true),
-            );
-            add(
-                &format!("forward_later{rows}"),
-                forward_pass(vectors, rows, false),
-            );
-            add(
-                &format!("inverse_later{rows}"),
-                inverse_pass(vectors, rows, false),
-            );
-            add(
-                &format!("inverse_last{rows}"),
-                inverse_pass(vectors, rows, true),
-            );
+        let lengths = [4, 8, 16].into_iter();
+        for rows in lengths.filter(|&rows| rows <= vectors.rows()) {
+            for (kind, first) in [("first", true), ("later", false)] {
+                let text = forward_pass(vectors, rows, first);
+                add(&format!("forward_{kind}{rows}"), text);
+            }
+            for (kind, last) in [("later", false), ("last", true)] {
+                let text = inverse_pass(vectors, rows, last);
+                add(&format!("inverse_{kind}{rows}"), text);
+            }
         }
         add("forward_squares", forward_squares(vectors, true));
         add("inverse_squares", inverse_squares(vectors));

@@ -5,8 +5,8 @@
 //! backwards, because `psi^-bitrev(m + i) = -psi^bitrev(2m - 1 - i)` for `i < m`.
 //!
 //! Canonical residues in and out on every path. The vector paths keep 8 bytes per twiddle of all but the last stages (Shoup), and 4 for most of
-//! those (Montgomery form, by lane): 290 KB (256-bit vectors) or 330 KB per prime at N = 2^16, and 64 KB more where 52-bit multiply-adds do
-//! forward transforms.
+//! those (Montgomery form, by lane), the latter once for each direction: 720 KB (256-bit vectors) or 620 KB per prime at N = 2^16, of which a
+//! transform reads somewhat more than half, and 64 KB more where 52-bit multiply-adds do forward transforms.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

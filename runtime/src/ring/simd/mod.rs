@@ -18,6 +18,7 @@ pub(crate) use avx512::Avx512;
 pub(crate) use word::Word;
 
 use crate::arith::Modulus;
+use std::sync::OnceLock;
 
 /// Brings a line to the caches; any address will do.
 #[inline(always)]
@@ -59,10 +60,17 @@ impl InstructionSet {
 
     /// The fastest set this machine has: the widest, but for 52-bit multiply-adds where they are slower.
     pub fn detect() -> Self {
-        let mut widest_first = Self::ALL.into_iter().rev();
-        let slower = Self::is_amd().then_some(Self::Avx512Ifma);
-        let found = widest_first.find(|&set| set.is_available() && Some(set) != slower);
-        found.unwrap_or(Self::Portable)
+        // Asked for with every limb that is encoded; a virtual machine takes microseconds to say what its processor is.
+        static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
+        *DETECTED.get_or_init(|| Self::fastest(&Self::all_available(), Self::is_amd()))
+    }
+
+    /// The fastest of some sets, the widest last.
+    fn fastest(available: &[Self], is_amd: bool) -> Self {
+        let slower = is_amd.then_some(Self::Avx512Ifma);
+        let mut widest_first = available.iter().rev();
+        let found = widest_first.find(|&&set| Some(set) != slower);
+        found.copied().unwrap_or(Self::Portable)
     }
 
     /// Whether AMD made the processor. There a 32-bit multiplication (`vpmulld`) is one operation, and 512-bit products of either kind begin
@@ -264,3 +272,20 @@ macro_rules! with_vectors {
     }};
 }
 pub(crate) use with_vectors;
+
+#[cfg(test)]
+mod tests {
+    use super::InstructionSet::{self, *};
+
+    #[test]
+    fn the_widest_set_is_taken_but_for_multiply_adds_of_52_bits_on_amd() {
+        let fastest = InstructionSet::fastest;
+        let zen4 = [Portable, Avx2, Avx512, Avx512Ifma];
+        assert_eq!(fastest(&zen4, true), Avx512);
+        assert_eq!(fastest(&zen4, false), Avx512Ifma);
+        assert_eq!(fastest(&InstructionSet::ALL, false), Avx512Amx);
+        assert_eq!(fastest(&zen4[..2], true), Avx2);
+        assert_eq!(fastest(&[], true), Portable);
+        assert!(InstructionSet::detect().is_available());
+    }
+}
