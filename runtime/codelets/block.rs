@@ -48,8 +48,8 @@ pub enum Operand {
     Value(Value),
     /// An address, as in `rdi + 32`.
     Memory(String),
-    /// The word of 32 or 64 bits at an address, in all lanes of a 512-bit vector.
-    Everywhere(String, usize),
+    /// The word at an address, in all lanes of a 512-bit vector.
+    Everywhere(String),
     /// A register that the loop does not write to.
     Kept(String),
     Immediate(u8),
@@ -102,7 +102,7 @@ impl Operation {
     pub fn latency(&self) -> usize {
         match self.mnemonic {
             "vpmuldq" | "vpmuludq" | "vpmulld" => 3,
-            "vperm2i128" | "vshufi32x4" | "vpermd" | "vpermi2d" => 3,
+            "vperm2i128" | "vshufi32x4" | "vpermi2d" => 3,
             "vmovdqu" | "vmovdqu32" | "vpbroadcastd" => 7,
             _ => 1,
         }
@@ -115,8 +115,7 @@ impl Operation {
         let operands = self.operands.iter().map(|operand| match operand {
             Operand::Value(value) => name(*value),
             Operand::Memory(address) => format!("[{address}]"),
-            Operand::Everywhere(address, 64) => format!("qword ptr [{address}]{{{{1to8}}}}"),
-            Operand::Everywhere(address, _) => format!("dword ptr [{address}]{{{{1to16}}}}"),
+            Operand::Everywhere(address) => format!("dword ptr [{address}]{{{{1to16}}}}"),
             Operand::Kept(register) => register.clone(),
             Operand::Immediate(number) => number.to_string(),
         });

@@ -120,7 +120,7 @@ impl Writer {
             (Vectors::Wide, 1) => self.keep(place::MULTIPLES),
             (Vectors::Wide, multiple) => {
                 let place = place::MULTIPLES + 4 * (multiple - 1);
-                Operand::Everywhere(format!("{} + {place}", self.constants), 32)
+                Operand::Everywhere(format!("{} + {place}", self.constants))
             }
         }
     }

@@ -16,6 +16,10 @@ const CANONICAL: (f64, f64) = (0.0, 1.0);
 /// The size of words between the passes of an inverse transform, in q.
 const INVERSE: f64 = 2.0;
 
+/// A square's twiddles by lane that are in the form of Shoup, quotients and values: the first of a network. The others are in that of
+/// Montgomery.
+const SHOUP_LANES: usize = 3;
+
 impl Vectors {
     /// Bytes of a square.
     const fn square(self) -> usize {
@@ -41,17 +45,6 @@ impl Vectors {
         }
     }
 
-    /// The factor of the last sums of an inverse transform, after the twiddles of a pass; that of the last differences takes a twiddle's place.
-    const fn sum_factor(self) -> usize {
-        self.rows()
-    }
-
-    /// A square's twiddles by lane that are in the form of Shoup, quotients and values: the first of a network. The others are in that of
-    /// Montgomery.
-    const fn shoup_lanes(self) -> usize {
-        3
-    }
-
     /// How many squares ahead a square fetches what is read once: 3 KB of words.
     const fn ahead(self) -> usize {
         match self {
@@ -62,7 +55,7 @@ impl Vectors {
 
     /// Bytes of a square's twiddles by lane.
     const fn lanes_table(self) -> usize {
-        (self.rows() - 1 + self.shoup_lanes()) * self.bytes()
+        (self.rows() - 1 + SHOUP_LANES) * self.bytes()
     }
 }
 
@@ -213,9 +206,10 @@ fn inverse_pass(vectors: Vectors, rows: usize, last: bool) -> String {
             w.scaled(x, factor)
         };
         inverse_stage(&mut w, (rows, 0), &mut x, &scale);
+        // The factor of the last sums comes after a pass's twiddles; that of the last differences takes a twiddle's place.
         for network in x.chunks_mut(rows) {
             for x in &mut network[..rows / 2] {
-                *x = scale(&mut w, *x, vectors.sum_factor());
+                *x = scale(&mut w, *x, vectors.rows());
             }
         }
     } else {
@@ -269,7 +263,7 @@ impl Tables {
     /// inverse one.
     fn by_lane(&self, w: &mut Writer, x: Residue, t: usize, forward: bool) -> Residue {
         let vectors = w.vectors();
-        let (last, shoup) = (vectors.rows() - 1, vectors.shoup_lanes());
+        let (last, shoup) = (vectors.rows() - 1, SHOUP_LANES);
         let first_vector = match (forward, t <= shoup) {
             (true, true) => 2 * (t - 1),
             (true, false) => t - 1 + shoup,

@@ -10,7 +10,7 @@ use crate::arith::ShoupFactor;
 
 /// Most digits: with the addend, the sum stays below `2^64 - 2^60`.
 const MAX_TERMS: usize = 239;
-/// Words by which a key is fetched ahead: it comes from memory, by more streams at a time than the processor follows by itself. Eight runs take
+/// Words by which digits and keys are fetched ahead: they come from memory, by more streams at a time than the processor follows by itself. Eight runs take
 /// longer than a line does to come from there; on Zen 4 512 words took 4 % more of a key switch, and 2048 more again.
 const AHEAD: usize = 8 * RUN;
 

@@ -84,23 +84,21 @@ pub(super) unsafe fn rows<V: Vector>(
     to: *mut u32,
     fetched: &[&[u32]],
 ) {
-    let groups = columns.len().div_ceil(4);
-    let mut fetched = fetched.chunks(fetched.len().div_ceil(groups.max(1)).max(1));
-    let mut t = 0;
-    while t < columns.len() {
-        let meanwhile = fetched.next().unwrap_or(&[]);
-        let (left, from) = (&columns[t..], (scaled, meanwhile));
+    let groups = columns.chunks(4);
+    let share = fetched.len().div_ceil(groups.len().max(1));
+    let mut shares = fetched.chunks(share.max(1));
+    for (group, columns) in groups.enumerate() {
+        let from = (scaled, shares.next().unwrap_or(&[]));
         // SAFETY: the caller's.
         unsafe {
-            let to = to.add(t * n);
-            match left.len() {
-                1 => sums::<V, 1>(start, n, k, left, from, to),
-                2 => sums::<V, 2>(start, n, k, left, from, to),
-                3 => sums::<V, 3>(start, n, k, left, from, to),
-                _ => sums::<V, 4>(start, n, k, left, from, to),
+            let to = to.add(4 * group * n);
+            match columns.len() {
+                1 => sums::<V, 1>(start, n, k, columns, from, to),
+                2 => sums::<V, 2>(start, n, k, columns, from, to),
+                3 => sums::<V, 3>(start, n, k, columns, from, to),
+                _ => sums::<V, 4>(start, n, k, columns, from, to),
             }
         }
-        t += 4;
     }
 }
 

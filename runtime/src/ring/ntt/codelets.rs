@@ -9,9 +9,10 @@
 
 use super::{Last, Reducer};
 use crate::arith::{Modulus, ShoupFactor};
+use crate::ring::words::Words;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
+/// Twiddles of a square's last stages, by lane, the first of a network, which are kept in the form of Shoup; the others in that of Montgomery.
+const SHOUP_LANES: usize = 3;
 
 /// A twiddle in the form of Shoup: quotient, value.
 pub(super) type Pair = [u32; 2];
@@ -19,8 +20,12 @@ pub(super) type Pair = [u32; 2];
 /// A pass from rows at the one to rows at the other, so many bytes apart: constants and turns come after.
 pub(super) type Pass<C> = unsafe extern "sysv64" fn(*const u32, *mut u32, usize, *const C, usize);
 
-/// The passes of a kind, of two, three and four stages; the last is not there where registers are few.
-pub(super) type Passes<C> = [Option<Pass<C>>; 3];
+/// The loop over squares of a forward transform, in place: words, how many squares.
+pub(super) type Squares<C> = unsafe extern "sysv64" fn(*mut u32, usize, *const Tables<C>);
+
+/// That of an inverse transform: from, to, how many squares. Pairs are read backwards.
+pub(super) type InverseSquares<C> =
+    unsafe extern "sysv64" fn(*const u32, *mut u32, usize, *const Tables<C>);
 
 /// What the loops over squares read.
 #[repr(C)]
@@ -32,57 +37,29 @@ pub(super) struct Tables<C> {
     constants: *const C,
 }
 
-/// The loops for the vectors of one instruction set.
+/// The loops for the vectors of one instruction set; passes by their stages, two first.
 pub(super) trait Loops {
     /// Words of a vector. A square has as many vectors.
     const LANES: usize;
-    /// Most stages in one strided pass.
-    const PASS: u32;
-    /// Twiddles of a square's last stages, by lane, the first of a network, which are kept in the form of Shoup; the others in that of Montgomery.
-    const SHOUP_LANES: usize;
     /// What loops read beside words and tables.
     type Constants: Constants;
 
     /// A first pass takes canonical words.
-    const FORWARD_FIRST: Passes<Self::Constants>;
-    const FORWARD_LATER: Passes<Self::Constants>;
-    /// The last stages, on squares, in place: words, how many squares.
-    const FORWARD_SQUARES: unsafe extern "sysv64" fn(
-        *mut u32,
-        usize,
-        *const Tables<Self::Constants>,
-    );
-    /// The first stages of an inverse transform: from, to, how many squares. Pairs are read backwards.
-    const INVERSE_SQUARES: unsafe extern "sysv64" fn(
-        *const u32,
-        *mut u32,
-        usize,
-        *const Tables<Self::Constants>,
-    );
-    const INVERSE_LATER: Passes<Self::Constants>;
+    const FORWARD_FIRST: &'static [Pass<Self::Constants>];
+    const FORWARD_LATER: &'static [Pass<Self::Constants>];
+    const FORWARD_SQUARES: Squares<Self::Constants>;
+    const INVERSE_SQUARES: InverseSquares<Self::Constants>;
+    const INVERSE_LATER: &'static [Pass<Self::Constants>];
     /// A last pass multiplies by a factor and gives canonical words.
-    const INVERSE_LAST: Passes<Self::Constants>;
-}
-
-/// Those of squares without the stages along rows.
-pub(super) trait Lanes: Loops {
-    /// The last stages along lanes, in place: words, how many squares.
-    const FORWARD_LANES: unsafe extern "sysv64" fn(
-        *mut u32,
-        usize,
-        *const Tables<Self::Constants>,
-    );
+    const INVERSE_LAST: &'static [Pass<Self::Constants>];
 }
 
 /// Constants of a prime, and the twiddles of one pass.
-pub(super) trait Constants {
+pub(super) trait Constants: Clone + 'static {
     fn new(reducer: &Reducer) -> Self;
 
-    /// Sets twiddle `t` (heap order, from 1) of the pass's network.
+    /// Sets twiddle `t` (heap order, from 1) of the pass's network; after as many as a pass can have, the factor of the last sums.
     fn set_twiddle(&mut self, t: usize, pair: Pair);
-
-    /// Sets the factor of the last sums.
-    fn set_sum_factor(&mut self, pair: Pair);
 
     /// Sets the twiddles of a network whose first butterfly uses entry `root` of the table, for all its stages.
     fn set_network(&mut self, pairs: &[Pair], stages: u32, root: usize) {
@@ -96,11 +73,11 @@ pub(super) trait Constants {
 }
 
 /// Twiddles of one prime.
-pub(super) struct Twiddles {
-    reducer: Reducer,
+pub(super) struct Twiddles<L: Loops> {
+    constants: L::Constants,
     squares: usize,
     /// Stages of the strided passes, zeros after them.
-    passes: [u32; 4],
+    pub passes: [u32; 4],
     /// `psi^bitrev(k)` for `k < N / LANES`.
     pairs: Vec<Pair>,
     forward: LaneTable,
@@ -109,56 +86,34 @@ pub(super) struct Twiddles {
 }
 
 /// Twiddles of the last stages. Per square, for each lane `l` descendant `t` (heap order) of the butterfly tree on the `l`-th run of LANES words:
-/// vectors of quotients and of values, or of values in Montgomery form.
-struct LaneTable {
-    words: Vec<u32>,
-    /// Where the first square's begin: a line of the cache.
-    start: usize,
-}
+/// vectors of quotients and of values, or of values in Montgomery form. One word may be read after the last.
+struct LaneTable(Words);
 
 impl LaneTable {
-    /// An empty table, with room for so many squares.
-    fn new<L: Loops>(squares: usize) -> Self {
-        let line = LINE / size_of::<u32>();
-        let mut words: Vec<u32> = Vec::with_capacity(line + squares * Self::square::<L>() + 1);
-        let start = words.as_ptr().align_offset(LINE).min(line);
-        words.resize(start, 0);
-        Self { words, start }
-    }
-
-    /// Words of a square.
-    const fn square<L: Loops>() -> usize {
-        (L::LANES - 1 + L::SHOUP_LANES) * L::LANES
-    }
-
-    /// Appends the next square's, or the same square's next, twiddles `t`.
-    fn extend<L: Loops>(
-        &mut self,
+    /// From the twiddles' numbers and lanes, vector after vector.
+    fn new<I: Iterator<Item = u32> + Clone>(
         modulus: &Modulus,
-        t: usize,
-        lanes: impl Iterator<Item = u32> + Clone,
-    ) {
-        if t <= L::SHOUP_LANES {
-            let pairs = lanes.map(|w| pair(modulus.value(), w));
-            self.words
-                .extend(pairs.clone().map(|[quotient, _]| quotient));
-            self.words.extend(pairs.map(|[_, value]| value));
-        } else {
-            let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
-            self.words
-                .extend(lanes.map(|w| modulus.mul_shoup(w, radix)));
+        vectors: impl Iterator<Item = (usize, I)>,
+    ) -> Self {
+        let radix = modulus.shoup(modulus.reduce_u64(1 << 32));
+        let mut words = Vec::new();
+        for (t, lanes) in vectors {
+            if t <= SHOUP_LANES {
+                let pairs = lanes.map(|w| pair(modulus.value(), w));
+                words.extend(pairs.clone().map(|[quotient, _]| quotient));
+                words.extend(pairs.map(|[_, value]| value));
+            } else {
+                words.extend(lanes.map(|w| modulus.mul_shoup(w, radix)));
+            }
         }
+        words.push(0);
+        Self(Words::from(&words[..]))
     }
 
-    /// One word may be read after the last.
-    fn finished(mut self) -> Self {
-        self.words.push(0);
-        self
-    }
-
-    /// The twiddles from a square on.
-    fn from<L: Loops>(&self, square: usize) -> *const u32 {
-        self.words[self.start + square * Self::square::<L>()..].as_ptr()
+    /// The twiddles from a square of so many vectors on.
+    fn from(&self, square: usize, lanes: usize) -> *const u32 {
+        let words = (lanes - 1 + SHOUP_LANES) * lanes;
+        self.0[square * words..].as_ptr()
     }
 }
 
@@ -173,80 +128,72 @@ fn pair(q: u32, w: u32) -> Pair {
 
 /// Stages of the strided passes before the squares of a transform of so many words, as even as possible, larger ones first, zeros after them; none
 /// where a transform is too short for a pass of two.
-pub(super) fn plan<L: Loops>(n: usize) -> Option<[u32; 4]> {
+fn plan<L: Loops>(n: usize) -> Option<[u32; 4]> {
     let stages = n.ilog2().checked_sub((L::LANES * L::LANES).ilog2())?;
-    let count = stages.div_ceil(L::PASS).max(1);
+    let most = L::LANES.ilog2();
+    let count = stages.div_ceil(most).max(1);
     let passes = std::array::from_fn(|i| match (i as u32) < count {
         true => (stages + count - 1 - i as u32) / count,
         false => 0,
     });
-    let fine = |&stages: &u32| stages == 0 || (2..=L::PASS).contains(&stages);
+    let fine = |&stages: &u32| stages == 0 || (2..=most).contains(&stages);
     (passes.iter().all(fine) && passes[0] > 0).then_some(passes)
 }
 
 /// The pass of so many stages.
-fn pass<C>(passes: Passes<C>, stages: u32) -> Pass<C> {
-    let pass = passes.get(stages as usize - 2).copied().flatten();
-    pass.expect("plans are made of passes that there are")
+fn pass<C>(passes: &[Pass<C>], stages: u32) -> Pass<C> {
+    passes[stages as usize - 2]
 }
 
-impl Twiddles {
+impl<L: Loops> Twiddles<L> {
+    /// Words of a square.
+    const SQUARE: usize = L::LANES * L::LANES;
+
     /// Tables from `psi^bitrev(k)` for `k < N`, or none where N is too short for the vectors.
-    pub(super) fn new<L: Loops>(modulus: &Modulus, powers: &[u32]) -> Option<Self> {
+    pub(super) fn new(modulus: &Modulus, powers: &[u32]) -> Option<Self> {
         let passes = plan::<L>(powers.len())?;
-        let q = modulus.value();
-        let (runs, squares) = (
-            powers.len() / L::LANES,
-            powers.len() / (L::LANES * L::LANES),
-        );
+        let (runs, squares) = (powers.len() / L::LANES, powers.len() / Self::SQUARE);
         let twiddle = |square: usize, t: usize, lane: usize| {
             let root = runs + square * L::LANES + lane;
             powers[(root << t.ilog2()) + t - (1 << t.ilog2())]
         };
-        let mut forward = LaneTable::new::<L>(squares);
-        let mut inverse = LaneTable::new::<L>(squares);
-        for square in 0..squares {
-            for t in 1..L::LANES {
-                let lanes = (0..L::LANES).map(|lane| twiddle(square, t, lane));
-                forward.extend::<L>(modulus, t, lanes);
-            }
-            for t in (1..L::LANES).rev() {
-                let mirrored = |lane| twiddle(squares - 1 - square, t, L::LANES - 1 - lane);
-                inverse.extend::<L>(modulus, t, (0..L::LANES).map(mirrored));
-            }
-        }
+        let forward = (0..squares).flat_map(|square| {
+            let lanes = move |t| (0..L::LANES).map(move |lane| twiddle(square, t, lane));
+            (1..L::LANES).map(move |t| (t, lanes(t)))
+        });
+        let inverse = (0..squares).rev().flat_map(|square| {
+            let lanes = move |t| {
+                (0..L::LANES)
+                    .rev()
+                    .map(move |lane| twiddle(square, t, lane))
+            };
+            (1..L::LANES).rev().map(move |t| (t, lanes(t)))
+        });
+        let pair = |&w: &u32| pair(modulus.value(), w);
         Some(Self {
-            reducer: Reducer::new(modulus),
+            constants: L::Constants::new(&Reducer::new(modulus)),
             squares,
             passes,
-            pairs: powers[..runs].iter().map(|&w| pair(q, w)).collect(),
-            forward: forward.finished(),
-            inverse: inverse.finished(),
+            pairs: powers[..runs].iter().map(pair).collect(),
+            forward: LaneTable::new(modulus, forward),
+            inverse: LaneTable::new(modulus, inverse),
         })
     }
 
     /// What the loops over squares read from square `number` on.
-    fn forward_tables<L: Loops>(
-        &self,
-        number: usize,
-        constants: &L::Constants,
-    ) -> Tables<L::Constants> {
+    fn forward_tables(&self, number: usize, constants: &L::Constants) -> Tables<L::Constants> {
         Tables {
             pairs: self.pairs_at(self.squares + number),
-            lanes: self.forward.from::<L>(number),
+            lanes: self.forward.from(number, L::LANES),
             constants,
         }
     }
 
     /// What those of an inverse transform read.
-    fn inverse_tables<L: Loops>(
-        &self,
-        number: usize,
-        constants: &L::Constants,
-    ) -> Tables<L::Constants> {
+    fn inverse_tables(&self, number: usize, constants: &L::Constants) -> Tables<L::Constants> {
         Tables {
             pairs: self.pairs_at(2 * self.squares - 1 - number),
-            lanes: self.inverse.from::<L>(number),
+            lanes: self.inverse.from(number, L::LANES),
             constants,
         }
     }
@@ -259,16 +206,15 @@ impl Twiddles {
     /// Coefficients of `n` words at `from` to values at `to`.
     ///
     /// # Safety
-    /// Both point to `n` words and are the same or do not overlap; the machine has the instruction set of the loops, which are those that the table was
-    /// made for.
-    pub(super) unsafe fn forward<L: Loops>(&self, from: *const u32, to: *mut u32, n: usize) {
-        assert_eq!(n, self.squares * L::LANES * L::LANES);
+    /// Both point to `n` words and are the same or do not overlap; the machine has the instruction set of the loops.
+    pub(super) unsafe fn forward(&self, from: *const u32, to: *mut u32, n: usize) {
+        assert_eq!(n, self.squares * Self::SQUARE);
         let passes = self.passes;
-        let mut constants = L::Constants::new(&self.reducer);
+        let mut constants = self.constants.clone();
         // SAFETY: every block and square lies inside the n words, and tables have entries for all of them.
         unsafe {
             constants.set_network(&self.pairs, passes[0], 1);
-            let (stride, turns) = strides::<L>(n, passes[0]);
+            let (stride, turns) = Self::strides(n, passes[0]);
             pass(L::FORWARD_FIRST, passes[0])(from, to, stride, &constants, turns);
             // The blocks are independent now: each is finished while it is in the first-level cache.
             let length = n >> passes[0];
@@ -277,7 +223,7 @@ impl Twiddles {
                 let (mut count, mut size) = (1usize, length);
                 let mut root = (1usize << passes[0]) + block;
                 for &stages in passes[1..].iter().filter(|&&stages| stages > 0) {
-                    let (stride, turns) = strides::<L>(size, stages);
+                    let (stride, turns) = Self::strides(size, stages);
                     for i in 0..count {
                         let at = base.add(i * size);
                         constants.set_network(&self.pairs, stages, root + i);
@@ -285,58 +231,48 @@ impl Twiddles {
                     }
                     (count, size, root) = (count << stages, size >> stages, root << stages);
                 }
-                L::FORWARD_SQUARES(
-                    base,
-                    count,
-                    &self.forward_tables::<L>(block * count, &constants),
-                );
+                L::FORWARD_SQUARES(base, count, &self.forward_tables(block * count, &constants));
             }
         }
     }
 
-    /// The last of the stages on `count` squares in place, those along lanes, on words of size up to 8q.
+    /// The last of the stages on `count` squares in place from square `number` on, those along lanes, by their loop.
     ///
     /// # Safety
     /// As for [`Twiddles::forward`], with the words of those squares.
-    pub(super) unsafe fn forward_lanes<L: Lanes>(
+    pub(super) unsafe fn forward_lanes(
         &self,
+        squares: Squares<L::Constants>,
         words: *mut u32,
         number: usize,
         count: usize,
     ) {
-        let constants = L::Constants::new(&self.reducer);
         // SAFETY: the caller's.
-        unsafe { L::FORWARD_LANES(words, count, &self.forward_tables::<L>(number, &constants)) }
+        unsafe { squares(words, count, &self.forward_tables(number, &self.constants)) }
     }
 
     /// Values of `n` words at `from` to coefficients at `to`, times what `last` says.
     ///
     /// # Safety
     /// As for [`Twiddles::forward`].
-    pub(super) unsafe fn inverse<L: Loops>(
-        &self,
-        from: *const u32,
-        to: *mut u32,
-        n: usize,
-        last: &Last,
-    ) {
-        assert_eq!(n, self.squares * L::LANES * L::LANES);
+    pub(super) unsafe fn inverse(&self, from: *const u32, to: *mut u32, n: usize, last: &Last) {
+        assert_eq!(n, self.squares * Self::SQUARE);
         let passes = self.passes;
-        let mut constants = L::Constants::new(&self.reducer);
+        let mut constants = self.constants.clone();
         // SAFETY: every block and square lies inside the n words, and tables have entries for all of them.
         unsafe {
             let length = n >> passes[0];
             let per_block = self.squares >> passes[0];
             for block in 0..1usize << passes[0] {
                 let base = to.add(block * length);
-                let tables = self.inverse_tables::<L>(block * per_block, &constants);
+                let tables = self.inverse_tables(block * per_block, &constants);
                 L::INVERSE_SQUARES(from.add(block * length), base, per_block, &tables);
                 let mut count = per_block;
                 for &stages in passes[1..].iter().rev().filter(|&&stages| stages > 0) {
                     count >>= stages;
                     let size = length / count;
                     let m = count << passes[0];
-                    let (stride, turns) = strides::<L>(size, stages);
+                    let (stride, turns) = Self::strides(size, stages);
                     for i in 0..count {
                         let at = base.add(i * size);
                         // Root m + b is mirrored to 2m - 1 - b.
@@ -350,35 +286,55 @@ impl Twiddles {
             let words = |f: &ShoupFactor| [f.quotient, f.value];
             // The last stage has one twiddle, the first of the heap.
             constants.set_twiddle(1, words(&last.difference));
-            constants.set_sum_factor(words(&last.sum));
-            let (stride, turns) = strides::<L>(n, passes[0]);
+            constants.set_twiddle(L::LANES, words(&last.sum));
+            let (stride, turns) = Self::strides(n, passes[0]);
             pass(L::INVERSE_LAST, passes[0])(to, to, stride, &constants, turns);
         }
     }
+
+    /// Bytes between the rows of a pass, and turns of its loop: one takes as many vectors as a square has, of each row the same number.
+    fn strides(length: usize, stages: u32) -> (usize, usize) {
+        let stride = (length >> stages) * size_of::<u32>();
+        (stride, length / Self::SQUARE)
+    }
 }
 
-/// Bytes between the rows of a pass, and turns of its loop: one takes as many vectors as a square has, of each row the same number.
-fn strides<L: Loops>(length: usize, stages: u32) -> (usize, usize) {
-    let stride = (length >> stages) * size_of::<u32>();
-    (stride, length / (L::LANES * L::LANES))
-}
-
-macro_rules! loops {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),*) = $file:literal;)*) => { $(
-        $(#[$doc])*
-        ///
-        /// # Safety
-        /// The machine has the instruction set, and all that is pointed to is as `codelets::transform` says.
+/// A loop that the build script printed, as a function of these arguments. It needs the instruction set, and all that is pointed to as
+/// `codelets::transform` says.
+macro_rules! printed {
+    ($name:expr, ($($arg:ident: $ty:ty),*)) => {{
         #[unsafe(naked)]
-        unsafe extern "sysv64" fn $name($($arg: $ty),*) {
-            std::arch::naked_asm!(include_str!(concat!(env!("OUT_DIR"), "/", $file, ".s")))
+        unsafe extern "sysv64" fn codelet($($arg: $ty),*) {
+            std::arch::naked_asm!(include_str!(concat!(env!("OUT_DIR"), "/", $name, ".s")))
         }
-    )* };
+        codelet
+    }};
 }
+
+/// The printed passes of a kind, by their rows.
 macro_rules! passes {
-    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => { $crate::ring::ntt::codelets::loops! { $(
-        $(#[$doc])*
-        $name(from: *const u32, to: *mut u32, stride: usize, constants: *const Constants, turns: usize) = $file;
-    )* } };
+    ($kind:expr, $($rows:literal)*) => { &[$(
+        printed!(concat!($kind, $rows),
+            (from: *const u32, to: *mut u32, stride: usize, constants: *const Constants, turns: usize))
+    ),*] };
 }
-pub(super) use {loops, passes};
+
+/// The printed loops for vectors of so many lanes; "narrow" or "wide" stands before their names.
+macro_rules! loops {
+    ($loops:ident, $vectors:literal, $lanes:expr, passes of $($rows:literal)*) => {
+        impl Loops for $loops {
+            const LANES: usize = $lanes;
+            type Constants = Constants;
+
+            const FORWARD_FIRST: &'static [Pass<Constants>] = passes!(concat!($vectors, "_forward_first"), $($rows)*);
+            const FORWARD_LATER: &'static [Pass<Constants>] = passes!(concat!($vectors, "_forward_later"), $($rows)*);
+            const FORWARD_SQUARES: Squares<Constants> =
+                printed!(concat!($vectors, "_forward_squares"), (words: *mut u32, squares: usize, tables: *const Tables<Constants>));
+            const INVERSE_SQUARES: InverseSquares<Constants> =
+                printed!(concat!($vectors, "_inverse_squares"), (from: *const u32, to: *mut u32, squares: usize, tables: *const Tables<Constants>));
+            const INVERSE_LATER: &'static [Pass<Constants>] = passes!(concat!($vectors, "_inverse_later"), $($rows)*);
+            const INVERSE_LAST: &'static [Pass<Constants>] = passes!(concat!($vectors, "_inverse_last"), $($rows)*);
+        }
+    };
+}
+pub(super) use {loops, passes, printed};

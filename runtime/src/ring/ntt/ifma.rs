@@ -8,7 +8,7 @@
 //! A run of 16 words is kept as its eight words of even index, then its eight of odd index.
 
 use super::super::pool::Buffer;
-use super::codelets::{self, plan, Loops};
+use super::codelets::{self, Loops};
 use super::{avx512, Modulus};
 use std::arch::x86_64::*;
 
@@ -22,8 +22,6 @@ const PAD: usize = 16;
 
 /// Twiddles of the outer stages in 52-bit Shoup form.
 pub(super) struct Twiddles {
-    /// Stages of the strided passes, zeros after them.
-    passes: [u32; 4],
     /// `psi^bitrev(k)` and its quotient for `k < N / 16`.
     pairs: Vec<[u64; 2]>,
     q: u64,
@@ -45,17 +43,15 @@ struct Wide {
 }
 
 impl Twiddles {
-    /// Tables for the transform of as many words as there are powers, or none where it is too short.
-    pub(super) fn new(modulus: &Modulus, powers: &[u32]) -> Option<Self> {
-        let passes = plan::<avx512::Wide>(powers.len())?;
+    /// Tables for the transform of as many words as there are powers.
+    pub(super) fn new(modulus: &Modulus, powers: &[u32]) -> Self {
         let q = u64::from(modulus.value());
         let outer = &powers[..powers.len() / RUN];
-        Some(Self {
-            passes,
+        Self {
             pairs: outer.iter().map(|&w| pair(q, w)).collect(),
             q,
             reciprocal: (1 << 52) / q,
-        })
+        }
     }
 
     #[inline(always)]
@@ -262,14 +258,15 @@ impl Twiddles {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
     pub(super) unsafe fn forward(
         &self,
-        twiddles: &codelets::Twiddles,
+        twiddles: &codelets::Twiddles<avx512::Wide>,
         from: *const u32,
         to: *mut u32,
         n: usize,
     ) {
         let squares = n / SQUARE;
         assert_eq!(n / RUN, self.pairs.len());
-        let first = self.passes[0];
+        let passes = twiddles.passes;
+        let first = passes[0];
         let length = n >> first;
         let mut scratch = Buffer::scratch(2 * (length + PAD) * (1 << first) + 16);
         let start = scratch.as_ptr().align_offset(64).min(16);
@@ -285,7 +282,7 @@ impl Twiddles {
                 let base = scratch.add(block * (length + PAD));
                 let (mut count, mut size) = (1usize, length);
                 let mut root = (1usize << first) + block;
-                for &stages in self.passes[1..].iter().filter(|&&s| s > 0) {
+                for &stages in passes[1..].iter().filter(|&&s| s > 0) {
                     for i in 0..count {
                         let (at, stride) = (base.add(i * size), size >> stages);
                         match stages {
@@ -301,7 +298,7 @@ impl Twiddles {
                     let root = squares + block * count + i;
                     forward_rows_of_square(base.add(i * SQUARE), to.add(i * SQUARE), root, self);
                 }
-                twiddles.forward_lanes::<avx512::Wide>(to, block * count, count);
+                twiddles.forward_lanes(avx512::FORWARD_LANES, to, block * count, count);
             }
         }
     }

@@ -38,10 +38,13 @@ enum Kind {
     Portable(Vec<ShoupFactor>),
     /// 256-bit vectors.
     #[cfg(target_arch = "x86_64")]
-    Narrow(codelets::Twiddles),
+    Narrow(Box<codelets::Twiddles<avx2::Narrow>>),
     /// 512-bit vectors; and where 52-bit multiply-adds do the outer stages of forward transforms, their twiddles.
     #[cfg(target_arch = "x86_64")]
-    Wide(codelets::Twiddles, Option<ifma::Twiddles>),
+    Wide(
+        Box<codelets::Twiddles<avx512::Wide>>,
+        Option<ifma::Twiddles>,
+    ),
 }
 
 impl Kind {
@@ -49,15 +52,15 @@ impl Kind {
     fn new(modulus: &Modulus, powers: &[u32], set: InstructionSet) -> Self {
         #[cfg(target_arch = "x86_64")]
         if set.is_avx512() {
-            if let Some(twiddles) = codelets::Twiddles::new::<avx512::Wide>(modulus, powers) {
+            if let Some(twiddles) = codelets::Twiddles::new(modulus, powers) {
                 let fused = set.has_ifma().then(|| ifma::Twiddles::new(modulus, powers));
-                return Self::Wide(twiddles, fused.flatten());
+                return Self::Wide(Box::new(twiddles), fused);
             }
         }
         #[cfg(target_arch = "x86_64")]
         if set != InstructionSet::Portable {
-            if let Some(twiddles) = codelets::Twiddles::new::<avx2::Narrow>(modulus, powers) {
-                return Self::Narrow(twiddles);
+            if let Some(twiddles) = codelets::Twiddles::new(modulus, powers) {
+                return Self::Narrow(Box::new(twiddles));
             }
         }
         Self::Portable(powers.iter().map(|&w| modulus.shoup(w)).collect())
@@ -65,7 +68,6 @@ impl Kind {
 }
 
 /// What the last stage of an inverse transform multiplies sums and differences by: a factor times 1/N, and that times the last twiddle.
-#[cfg(target_arch = "x86_64")]
 struct Last {
     sum: ShoupFactor,
     difference: ShoupFactor,
@@ -93,110 +95,88 @@ impl NttTable {
 
     /// Coefficients to values, in place, canonical to canonical.
     pub fn forward(&self, a: &mut [u32]) {
-        match &self.kind {
-            Kind::Portable(twiddles) => {
-                assert_eq!(a.len(), twiddles.len());
-                portable::forward(self.modulus, twiddles, a);
-            }
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                let (a, length) = (a.as_mut_ptr(), a.len());
-                // SAFETY: one buffer of that length, read before it is written.
-                unsafe { self.forward_vectors(a, a, length) }
-            }
-        }
+        let (a, length) = (a.as_mut_ptr(), a.len());
+        // SAFETY: one buffer of that length.
+        unsafe { self.forward_at(a, a, length) }
     }
 
     /// Coefficients to values, from one buffer to another.
     pub fn forward_from(&self, from: &[u32], to: &mut [u32]) {
         assert_eq!(from.len(), to.len());
-        match &self.kind {
-            Kind::Portable(_) => {
-                to.copy_from_slice(from);
-                self.forward(to);
-            }
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                let (from, to, length) = (from.as_ptr(), to.as_mut_ptr(), to.len());
-                // SAFETY: two buffers of that length.
-                unsafe { self.forward_vectors(from, to, length) }
-            }
-        }
+        // SAFETY: two buffers of that length.
+        unsafe { self.forward_at(from.as_ptr(), to.as_mut_ptr(), to.len()) }
     }
 
     /// Values to coefficients, in place, canonical to canonical, 1/N included.
     pub fn inverse(&self, a: &mut [u32]) {
-        match &self.kind {
-            Kind::Portable(twiddles) => {
-                assert_eq!(a.len(), twiddles.len());
-                let n_inverse = self.modulus.shoup(self.n_inverse);
-                portable::inverse(self.modulus, twiddles, n_inverse, a);
-            }
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                let (a, length) = (a.as_mut_ptr(), a.len());
-                // SAFETY: one buffer of that length, read before it is written.
-                unsafe { self.inverse_vectors(a, a, length, 1) }
-            }
-        }
+        let (a, length) = (a.as_mut_ptr(), a.len());
+        // SAFETY: one buffer of that length.
+        unsafe { self.inverse_at(a, a, length, 1) }
     }
 
     /// `factor` times the coefficients, from one buffer to another: the factor costs nothing, it replaces 1/N.
     pub fn inverse_scaled(&self, from: &[u32], to: &mut [u32], factor: u32) {
         assert_eq!(from.len(), to.len());
-        match &self.kind {
-            Kind::Portable(twiddles) => {
-                assert_eq!(to.len(), twiddles.len());
-                let factor = self.modulus.mul(self.n_inverse, factor);
-                to.copy_from_slice(from);
-                portable::inverse(self.modulus, twiddles, self.modulus.shoup(factor), to);
-            }
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                let (from, to, length) = (from.as_ptr(), to.as_mut_ptr(), to.len());
-                // SAFETY: two buffers of that length.
-                unsafe { self.inverse_vectors(from, to, length, factor) }
-            }
-        }
+        // SAFETY: two buffers of that length.
+        unsafe { self.inverse_at(from.as_ptr(), to.as_mut_ptr(), to.len(), factor) }
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-impl NttTable {
-    /// The forward transform of `n` words at `from`, to `to`, with vectors.
+    /// The forward transform of `n` words at `from`, to `to`.
     ///
     /// # Safety
     /// Both point to `n` words; they are the same or do not overlap.
-    unsafe fn forward_vectors(&self, from: *const u32, to: *mut u32, n: usize) {
-        // SAFETY: tables are only built for available instruction sets; pointers as promised.
+    unsafe fn forward_at(&self, from: *const u32, to: *mut u32, n: usize) {
+        // SAFETY: tables are only built for available instruction sets; pointers as promised, and all loops read words before they write them.
         unsafe {
             match &self.kind {
-                Kind::Portable(_) => unreachable!("a table for vectors"),
-                Kind::Narrow(twiddles) => twiddles.forward::<avx2::Narrow>(from, to, n),
-                Kind::Wide(twiddles, None) => twiddles.forward::<avx512::Wide>(from, to, n),
+                Kind::Portable(twiddles) => {
+                    portable::forward(self.modulus, twiddles, copied(from, to, n));
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kind::Narrow(twiddles) => twiddles.forward(from, to, n),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Wide(twiddles, None) => twiddles.forward(from, to, n),
+                #[cfg(target_arch = "x86_64")]
                 Kind::Wide(twiddles, Some(fused)) => fused.forward(twiddles, from, to, n),
             }
         }
     }
 
-    /// `factor` times the inverse transform of `n` words at `from`, to `to`, with vectors.
+    /// `factor` times the inverse transform of `n` words at `from`, to `to`.
     ///
     /// # Safety
     /// Both point to `n` words; they are the same or do not overlap.
-    unsafe fn inverse_vectors(&self, from: *const u32, to: *mut u32, n: usize, factor: u32) {
+    unsafe fn inverse_at(&self, from: *const u32, to: *mut u32, n: usize, factor: u32) {
         let sum = self.modulus.mul(self.n_inverse, factor);
         let difference = self.modulus.mul(sum, self.last_twiddle);
         let last = Last {
             sum: self.modulus.shoup(sum),
             difference: self.modulus.shoup(difference),
         };
-        // SAFETY: tables are only built for available instruction sets; pointers as promised.
+        // SAFETY: as above.
         unsafe {
             match &self.kind {
-                Kind::Portable(_) => unreachable!("a table for vectors"),
-                Kind::Narrow(twiddles) => twiddles.inverse::<avx2::Narrow>(from, to, n, &last),
-                Kind::Wide(twiddles, _) => twiddles.inverse::<avx512::Wide>(from, to, n, &last),
+                Kind::Portable(twiddles) => {
+                    let to = copied(from, to, n);
+                    portable::inverse(self.modulus, twiddles, last.sum, to);
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kind::Narrow(twiddles) => twiddles.inverse(from, to, n, &last),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Wide(twiddles, _) => twiddles.inverse(from, to, n, &last),
             }
         }
+    }
+}
+
+/// The `n` words at `to`, after those at `from` are copied there.
+///
+/// # Safety
+/// Both point to `n` words that nobody else uses while the slice lives.
+unsafe fn copied<'a>(from: *const u32, to: *mut u32, n: usize) -> &'a mut [u32] {
+    // SAFETY: the caller's; the two may overlap.
+    unsafe {
+        std::ptr::copy(from, to, n);
+        std::slice::from_raw_parts_mut(to, n)
     }
 }

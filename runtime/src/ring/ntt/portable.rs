@@ -8,6 +8,7 @@ use crate::arith::{Modulus, ShoupFactor};
 #[inline(never)]
 pub(super) fn forward(q: Modulus, twiddles: &[ShoupFactor], a: &mut [u32]) {
     let n = a.len();
+    assert_eq!(n, twiddles.len());
     let mut half = n;
     let mut m = 1;
     while m < n {
@@ -27,6 +28,7 @@ pub(super) fn forward(q: Modulus, twiddles: &[ShoupFactor], a: &mut [u32]) {
 #[inline(never)]
 pub(super) fn inverse(q: Modulus, twiddles: &[ShoupFactor], n_inverse: ShoupFactor, a: &mut [u32]) {
     let n = a.len();
+    assert_eq!(n, twiddles.len());
     let mut half = 1;
     let mut m = n / 2;
     while m > 0 {
